@@ -1,0 +1,166 @@
+"""Self-attention over sequences laid end to end; a token sees its own sequence and nothing else.
+
+Legend: N tokens, D hidden, H heads, L length of a block, E head width, G = rows × H of a block.
+
+On the CPU a block of scores is small enough for the cache, is computed with plain matrix products,
+and is computed again in the backward pass instead of being kept; measured against the fused kernel
+of the framework this takes less than half the time, and it can drop attention values, which that
+kernel cannot. Elsewhere the framework's fused attention is used.
+
+Source: Vaswani et al. 2017, section 3.2; the recomputation follows Dao et al. 2022, section 3.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .dropout import DropoutKeys, apply_keep
+from .layout import Block, Layout
+
+__all__ = ["self_attention"]
+
+
+def self_attention(
+    qkv_ND: Tensor, layout: Layout, num_heads: int, keys: DropoutKeys | None, site: int, p: float
+) -> Tensor:
+    """Attend within each sequence.
+
+    Args:
+        qkv_ND: queries, keys and values side by side, of shape (N, 3 × D).
+        layout: lengths of the sequences.
+        num_heads: H.
+        keys: keys for dropout; None turns it off.
+        site: number of the place in the model.
+        p: share of attention probabilities to drop.
+
+    Returns:
+        Tensor of shape (N, D).
+    """
+    if qkv_ND.device.type != "cpu":
+        return _fused_attention(qkv_ND, layout, num_heads, p if keys is not None else 0.0)
+    if p == 0:
+        keys = None
+    result: Tensor = _BlockAttention.apply(qkv_ND, layout, num_heads, keys, site, p)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _fused_attention(qkv_ND: Tensor, layout: Layout, num_heads: int, p: float) -> Tensor:
+    """The framework's kernel on (B, H, S, E), with a mask where lengths differ."""
+    size, longest = len(layout.lengths), layout.longest
+    if layout.uniform:
+        padded, mask = qkv_ND, None
+    else:
+        padded = qkv_ND.new_zeros(size * longest, qkv_ND.shape[1]).index_copy(0, layout.padded_index, qkv_ND)
+        lengths = torch.tensor(layout.lengths, device=qkv_ND.device)
+        mask = (torch.arange(longest, device=qkv_ND.device) < lengths[:, None])[:, None, None, :]
+    query, key, value = padded.view(size, longest, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
+    out_ND = out.transpose(1, 2).reshape(size * longest, -1)
+    return out_ND if layout.uniform else out_ND.index_select(0, layout.padded_index)
+
+
+def _take(tensor_ND: Tensor, block: Block, parts: int, num_heads: int) -> Tensor:
+    """The rows of a block as (parts, G, L, E), contiguous."""
+    if block.index is None:
+        rows = tensor_ND[block.start : block.start + len(block.rows) * block.length]
+    else:
+        rows = tensor_ND.index_select(0, block.index.flatten())
+    split = rows.view(len(block.rows), block.length, parts, num_heads, -1).permute(2, 0, 3, 1, 4)
+    return split.reshape(parts, len(block.rows) * num_heads, block.length, -1)
+
+
+def _put(target_ND: Tensor, values: Tensor, block: Block, num_heads: int) -> None:
+    """Write (parts, G, L, E) back to the tokens of a block, leaving padding out."""
+    parts, _, length, width = values.shape
+    rows = values.view(parts, len(block.rows), num_heads, length, width).permute(1, 3, 0, 2, 4)
+    if block.index is None:
+        stop = block.start + len(block.rows) * length
+        target_ND[block.start : stop].view(rows.shape).copy_(rows)
+        return
+    flat = rows.reshape(len(block.rows), length, -1)
+    for row, (index, real) in enumerate(zip(block.index, block.lengths, strict=True)):
+        start = int(index[0])
+        target_ND[start : start + real] = flat[row, :real]
+
+
+def _probabilities(query: Tensor, key: Tensor, block: Block, num_heads: int) -> Tensor:
+    """Softmax of scaled scores, of shape (G, L, L); padded keys get nothing."""
+    scores = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+    if min(block.lengths) < block.length:
+        rows = scores.view(len(block.rows), num_heads, block.length, block.length)
+        for row, real in enumerate(block.lengths):
+            rows[row, :, :, real:] = float("-inf")
+    return torch.softmax(scores, -1, out=scores)
+
+
+def _keep(keys: DropoutKeys, block: Block, num_heads: int, site: int, p: float, dtype: torch.dtype) -> Tensor:
+    """Which probabilities stay, of shape (G, L, L); drawn by real length, so padding changes nothing."""
+    sizes = [num_heads * real * real for real in block.lengths]
+    flat = keys.keep(block.rows, sizes, site, p, dtype)
+    if min(block.lengths) == block.length:
+        return flat.view(-1, block.length, block.length)
+    keep = flat.new_zeros(len(block.rows), num_heads, block.length, block.length)
+    for row, (part, real) in enumerate(zip(flat.split(sizes), block.lengths, strict=True)):
+        keep[row, :, :real, :real] = part.view(num_heads, real, real)
+    return keep.view(-1, block.length, block.length)
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, qkv_ND, layout, num_heads, keys, site, p):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(qkv_ND)
+        ctx.arguments = (layout, num_heads, keys, site, p)
+        out_ND = qkv_ND.new_empty(qkv_ND.shape[0], qkv_ND.shape[1] // 3)
+        for block in layout.blocks(num_heads):
+            query, key, value = _take(qkv_ND, block, 3, num_heads)
+            probabilities = _probabilities(query, key, block, num_heads)
+            if keys is not None:
+                apply_keep(probabilities, _keep(keys, block, num_heads, site, p, qkv_ND.dtype))
+                value = value * (1 / (1 - p))
+            _put(out_ND, torch.bmm(probabilities, value)[None], block, num_heads)
+        return out_ND
+
+    @staticmethod
+    def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
+        (qkv_ND,) = ctx.saved_tensors
+        layout, num_heads, keys, site, p = ctx.arguments
+        grad_qkv_ND = torch.empty_like(qkv_ND)
+        for block in layout.blocks(num_heads):
+            query, key, value = _take(qkv_ND, block, 3, num_heads)
+            grad_out = _take(grad_ND, block, 1, num_heads)[0]
+            if min(block.lengths) < block.length:
+                _clear_padding(grad_out, block, num_heads)
+            keep = None
+            if keys is not None:
+                keep = _keep(keys, block, num_heads, site, p, qkv_ND.dtype)
+                grad_out = grad_out * (1 / (1 - p))
+            probabilities = _probabilities(query, key, block, num_heads)
+            _put(grad_qkv_ND, _block_backward(probabilities, keep, query, key, value, grad_out), block, num_heads)
+        return grad_qkv_ND, None, None, None, None, None
+
+
+def _clear_padding(grad_out: Tensor, block: Block, num_heads: int) -> None:
+    """Padded queries repeat a real token; their gradient must not count twice."""
+    rows = grad_out.view(len(block.rows), num_heads, block.length, -1)
+    for row, real in enumerate(block.lengths):
+        rows[row, :, real:] = 0
+
+
+def _block_backward(
+    probabilities: Tensor, keep: Tensor | None, query: Tensor, key: Tensor, value: Tensor, grad_out: Tensor
+) -> Tensor:
+    """Gradients of query, key and value of one block, stacked as (3, G, L, E)."""
+    grads = query.new_empty(3, *query.shape)
+    grad_scores = torch.bmm(grad_out, value.transpose(1, 2))
+    dropped = probabilities
+    if keep is not None:
+        apply_keep(grad_scores, keep)
+        dropped = apply_keep(probabilities.clone(), keep)
+    torch.bmm(dropped.transpose(1, 2), grad_out, out=grads[2])
+    grad_scores = torch._softmax_backward_data(grad_scores, probabilities, -1, query.dtype)
+    grad_scores_scaled = grad_scores.mul_(query.shape[-1] ** -0.5)
+    torch.bmm(grad_scores_scaled, key, out=grads[0])
+    torch.bmm(grad_scores_scaled.transpose(1, 2), query, out=grads[1])
+    return grads
