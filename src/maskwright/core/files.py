@@ -69,8 +69,8 @@ def storage_errors(path: str | Path) -> Iterator[None]:
 def _place(path: str | Path, error: OSError) -> str | Path:
     """The path to blame: the one the error names when it is unrelated to the target."""
     named = error.filename
-    if not isinstance(named, str) or TEMPORARY_MARK in named:
-        return path
+    if not isinstance(named, str) or error.filename2 is not None or TEMPORARY_MARK in named:
+        return path  # no name, a rename onto the target, or the temporary file beside it
     related = Path(named) == Path(path) or Path(named) in Path(path).parents
     return path if related else named
 

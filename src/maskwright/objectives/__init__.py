@@ -1,0 +1,1 @@
+"""Batch and model in, summed loss and counts out."""

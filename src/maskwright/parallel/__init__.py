@@ -1,0 +1,1 @@
+"""How the arithmetic of a step is spread over devices."""

@@ -1,0 +1,1 @@
+"""The loop, and the parts that are plugged into it."""

@@ -1,0 +1,324 @@
+"""Pretrain a masked language model: from a data folder to an exported encoder and its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..core.config import Config, dump_config
+from ..core.errors import ConfigError, TokenizerError
+from ..core.files import write_json
+from ..core.log import get_logger
+from ..core.machine import describe_machine, library_versions, peak_memory_bytes
+from ..model.config import MODEL_SIZES, EncoderConfig
+from ..model.encoder import initialize
+from ..model.heads import MaskedLM
+from ..model.hf import export_model, load_encoder_config, load_weights
+from ..objectives.masking import Masker, MaskingConfig
+from ..objectives.mlm import MaskedLMStream, fixed_batches, masked_lm_loss
+from ..parallel.engine import Engine
+from ..parallel.single import SingleEngine
+from ..planner.flops import training_flops_per_token
+from ..tokens.manifest import Manifest
+from ..tokens.shards import TokenData, open_split
+from ..tokens.stream import SampleStream
+from ..tokens.tokenizer import Tokenizer
+from .checkpoint import Checkpoints
+from .device import DeviceName, Precision, measure_matrix_peak, resolve_device, resolve_precision
+from .hooks import Hook, JsonLines, LogLines, Record, TensorBoard
+from .loop import Parts, Plan, train
+from .optimizers import OptimizerConfig, optimizer_factory
+from .samples import sample_predictions
+from .schedules import ScheduleConfig, learning_rate
+from .unigram import unigram_loss
+
+__all__ = ["ModelConfig", "PretrainConfig", "run_pretraining"]
+
+log = get_logger(__name__)
+VERSIONS = ("maskwright", "torch", "tokenizers", "gigatoken", "numpy", "transformers")
+
+
+class ModelConfig(Config):
+    """A named size, with changes to it."""
+
+    size: Literal["tiny", "small", "base", "large", "xl", "xxl"] = Field("base", description="named shape")
+    num_hidden_layers: int | None = Field(None, ge=1, description="encoder layers, instead of the size's")
+    hidden_size: int | None = Field(None, ge=8, description="width, instead of the size's")
+    num_attention_heads: int | None = Field(None, ge=1, description="heads, instead of the size's")
+    intermediate_size: int | None = Field(None, ge=8, description="feed-forward width, instead of the size's")
+    max_position_embeddings: int | None = Field(None, ge=4, description="default: sequence_length + 2")
+    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1, description="share of hidden values dropped")
+    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1, description="share of attention dropped")
+    layer_norm_eps: float = Field(1e-5, gt=0, description="added to the variance in layer norms")
+    initializer_range: float = Field(0.02, gt=0, description="standard deviation of initial weights")
+
+    def resolve(self, vocab_size: int, sequence_length: int) -> EncoderConfig:
+        """The full shape for a vocabulary and a sequence length."""
+        values = dict(MODEL_SIZES[self.size])
+        values |= {k: v for k, v in self.model_dump(exclude={"size"}).items() if v is not None}
+        values.setdefault("max_position_embeddings", sequence_length + 2)
+        return EncoderConfig(vocab_size=vocab_size, **values)
+
+
+class BatchConfig(Config):
+    """How many sequences one step sees."""
+
+    sequences: int = Field(256, ge=1, description="sequences of one optimiser step")
+    micro_sequences: int = Field(32, ge=1, description="sequences computed at a time; only memory and speed")
+
+
+class EvaluationConfig(Config):
+    """How the run is looked at while it goes."""
+
+    every_steps: int = Field(500, ge=1, description="steps between validations")
+    sequences: int = Field(512, ge=1, description="validation sequences, the same ones every time")
+
+
+class CheckpointConfig(Config):
+    """When the run is saved."""
+
+    every_steps: int = Field(500, ge=1, description="steps between checkpoints")
+    keep: int = Field(2, ge=1, description="how many of the newest stay")
+
+
+class PretrainConfig(Config):
+    """Everything that decides a pretraining run."""
+
+    data: str = Field(description="folder made by maskwright prepare")
+    model: ModelConfig = ModelConfig()
+    init_from: str | None = Field(None, description="Hugging Face folder whose weights to start from")
+    sequence_length: int = Field(512, ge=8, description="tokens of a sequence, its two specials included")
+    batch: BatchConfig = BatchConfig()
+    steps: int = Field(10_000, ge=1, description="optimiser steps")
+    masking: MaskingConfig = MaskingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0: never")
+    precision: Precision = Field("auto", description="auto takes bf16 where the device has it")
+    device: DeviceName = Field("auto", description="auto takes CUDA where there is one")
+    seed: int = Field(0, ge=0, description="decides weights, order, masks and dropout")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log_every_steps: int = Field(10, ge=1, description="steps between training records")
+
+    @model_validator(mode="after")
+    def _positions_suffice(self) -> Self:
+        rows = self.model.max_position_embeddings
+        if rows is not None and rows < self.sequence_length + 2:
+            raise ValueError(
+                f"sequence_length {self.sequence_length} needs model.max_position_embeddings of at least "
+                f"{self.sequence_length + 2}, not {rows}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a run works with, after everything is opened and checked."""
+
+    config: PretrainConfig
+    shape: EncoderConfig
+    tokenizer: Tokenizer
+    manifest: Manifest
+    training: SampleStream
+    validation: SampleStream
+    masker: Masker
+    device: str
+    precision: str
+
+
+def _open(config: PretrainConfig) -> _Setting:
+    folder = Path(config.data)
+    training = open_split(folder, "train")
+    manifest = training.manifest
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    if tokenizer.fingerprint != manifest.tokenizer.fingerprint:
+        raise TokenizerError(
+            f"{folder / 'tokenizer'}: was changed after the shards were made (fingerprint "
+            f"{tokenizer.fingerprint}, the shards have {manifest.tokenizer.fingerprint}); prepare the data again"
+        )
+    shape = _shape(config, tokenizer)
+    device = resolve_device(config.device)
+    masker = Masker(
+        config.masking, config.seed, tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids
+    )
+
+    def stream(data: TokenData, *, shuffle: bool) -> SampleStream:
+        length, ids = config.sequence_length, (tokenizer.bos_id, tokenizer.eos_id)
+        return SampleStream(data, length, *ids, config.seed, shuffle=shuffle)
+
+    return _Setting(
+        config=config,
+        shape=shape,
+        tokenizer=tokenizer,
+        manifest=manifest,
+        training=stream(training, shuffle=True),
+        validation=stream(open_split(folder, "validation"), shuffle=False),
+        masker=masker,
+        device=device,
+        precision=resolve_precision(config.precision, device),
+    )
+
+
+def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
+    if config.init_from is None:
+        return config.model.resolve(tokenizer.vocab_size, config.sequence_length)
+    shape, _ = load_encoder_config(Path(config.init_from))
+    if shape.vocab_size != tokenizer.vocab_size:
+        raise TokenizerError(
+            f"{config.init_from}: the model has {shape.vocab_size} vocabulary entries, the data has "
+            f"{tokenizer.vocab_size}; prepare the data with the tokenizer of that model"
+        )
+    if config.sequence_length > shape.max_length:
+        raise ConfigError(
+            f'"sequence_length" is {config.sequence_length}, but {config.init_from} takes {shape.max_length}; '
+            "lower it"
+        )
+    return shape
+
+
+def _evaluator(setting: _Setting) -> Any:
+    config = setting.config
+
+    def evaluate(engine: Engine) -> Record:
+        sums: dict[str, float] = {"loss_sum": 0.0, "correct": 0.0, "targets": 0.0}
+        batches = fixed_batches(
+            setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
+        )
+        for batch in batches:
+            for name, value in engine.forward(masked_lm_loss, batch).items():
+                sums[name] += value
+            sums["targets"] += batch.num_targets
+        loss = sums["loss_sum"] / max(1.0, sums["targets"])
+        accuracy = sums["correct"] / max(1.0, sums["targets"])
+        return {"loss": loss, "accuracy": accuracy, "perplexity": math.exp(min(loss, 700.0))}
+
+    return evaluate
+
+
+def _plan(setting: _Setting, peak: float) -> Plan:
+    config = setting.config
+    flops = training_flops_per_token(
+        setting.shape, config.sequence_length, head_share=config.masking.mlm_probability
+    )
+    return Plan(
+        total_steps=config.steps,
+        evaluate_every=config.evaluation.every_steps,
+        checkpoint_every=config.checkpoint.every_steps,
+        log_every=config.log_every_steps,
+        learning_rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, config.steps),
+        flops_per_token=flops,
+        peak_flops=peak,
+    )
+
+
+def run_pretraining(config: PretrainConfig, folder: Path, hooks: Sequence[Hook] = ()) -> Record:
+    """Train, evaluate, export.
+
+    Args:
+        config: what to do.
+        folder: the run's folder; holds `config.yaml` already. A checkpoint in it is gone on from.
+        hooks: further watchers.
+
+    Returns:
+        The summary, which is also written to `summary.json`.
+
+    Raises:
+        Interrupted: stopped by a signal after saving.
+        UserError: data, model or a value cannot be used; nothing was lost.
+    """
+    setting = _open(config)
+    model = MaskedLM(setting.shape)
+    initialize(model, config.seed, setting.shape.initializer_range)
+    if config.init_from is not None:
+        load_weights(model, Path(config.init_from))
+    peak = measure_matrix_peak(setting.device, setting.precision)
+    engine = SingleEngine(
+        model, optimizer_factory(config.optimizer), setting.device, setting.precision, config.max_grad_norm
+    )
+    about = {"config": dump_config(config), "versions": library_versions(VERSIONS)}
+    watchers = [JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "events"), LogLines(config.steps), *hooks]
+    parts = Parts(
+        stream=MaskedLMStream(
+            setting.training, setting.masker, config.batch.sequences, config.batch.micro_sequences
+        ),
+        objective=masked_lm_loss,
+        engine=engine,
+        checkpoints=Checkpoints(folder / "checkpoints", config.checkpoint.keep, about),
+        evaluate=_evaluator(setting),
+        hooks=watchers,
+    )
+    _announce(setting, engine, peak)
+    result = train(parts, _plan(setting, peak))
+    return _finish(setting, engine, result, peak, folder)
+
+
+def _announce(setting: _Setting, engine: SingleEngine, peak: float) -> None:
+    parameters = sum(master.numel() for master in engine.masters)
+    log.info(
+        "%s parameters, %s training tokens, %s on %s, matrix peak %.2f TFLOP/s",
+        f"{parameters:,}",
+        f"{setting.training.data.num_tokens:,}",
+        setting.precision,
+        setting.device,
+        peak / 1e12,
+    )
+
+
+def _finish(setting: _Setting, engine: SingleEngine, result: Record, peak: float, folder: Path) -> Record:
+    config, tokenizer = setting.config, setting.tokenizer
+    final = MaskedLM(setting.shape)
+    final.load_state_dict(engine.weights())
+    export_model(folder / "export", final, setting.shape)
+    tokenizer.save(folder / "export", setting.shape.max_length)
+    samples = sample_predictions(final, tokenizer, setting.validation, setting.masker)
+    probability = config.masking.mlm_probability
+    summary = {
+        "steps": result["step"],
+        "validation_loss": result["loss"],
+        "validation_accuracy": result["accuracy"],
+        "validation_perplexity": result["perplexity"],
+        "unigram_loss": _baseline(setting),
+        "mask_rate_target": probability,
+        "mask_rate_interval": _mask_rate_interval(setting, probability),
+        "num_parameters": sum(master.numel() for master in engine.masters),
+        "seconds": result["seconds"],
+        "tokens_seen": result["tokens_seen"],
+        "tokens_per_second": result["tokens_seen"] / max(result["seconds"], 1e-9),
+        "flops_per_token": _plan(setting, peak).flops_per_token,
+        "matrix_peak_flops": peak,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "precision": setting.precision,
+        "data_fingerprint": setting.manifest.fingerprint,
+        "machine": describe_machine(),
+        "versions": library_versions(VERSIONS),
+        "samples": samples,
+    }
+    summary["peak_share"] = summary["tokens_per_second"] * summary["flops_per_token"] / peak
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _baseline(setting: _Setting) -> float:
+    folder = Path(setting.config.data)
+    entry = setting.manifest.token_counts
+    counts = np.fromfile(folder / entry.path, dtype="<i8")
+    config = setting.config
+    batches = fixed_batches(
+        setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
+    )
+    return unigram_loss(counts, (batch.labels_M.numpy() for batch in batches), setting.tokenizer.special_ids)
+
+
+def _mask_rate_interval(setting: _Setting, probability: float) -> list[float]:
+    """Where 99.9 % of mask rates of one training record should lie, by the binomial law."""
+    config = setting.config
+    tokens = config.batch.sequences * setting.training.window * config.log_every_steps
+    reach = 3.29 * math.sqrt(probability * (1 - probability) / tokens)
+    return [probability - reach, probability + reach]
