@@ -180,6 +180,18 @@ class Tokenizer:
         values |= {"model_max_length": max_length, "tokenizer_class": "RobertaTokenizer"}
         write_json(folder / "tokenizer_config.json", values)
 
+    def require_size(self, vocab_size: int, place: str) -> None:
+        """Refuse to work with a model of another vocabulary.
+
+        Raises:
+            TokenizerError: the model's table has another number of rows.
+        """
+        if vocab_size != self.vocab_size:
+            raise TokenizerError(
+                f"{place}: the model has {vocab_size} vocabulary entries, the tokenizer {self.vocab_size}; "
+                "use the tokenizer that the model was trained with"
+            )
+
     def encode_batch(self, texts: Sequence[str]) -> EncodedBatch:
         """Encode documents without special tokens.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 
 from ..core.config import Config, dump_config
@@ -21,10 +22,10 @@ from ..model.encoder import initialize
 from ..model.heads import MaskedLM
 from ..model.hf import export_model, load_encoder_config, load_weights
 from ..objectives.masking import Masker, MaskingConfig
-from ..objectives.mlm import MaskedLMStream, fixed_batches, masked_lm_loss
+from ..objectives.mlm import MaskedBatch, MaskedLMStream, fixed_batches, masked_lm_loss
 from ..parallel.engine import Engine
 from ..parallel.single import SingleEngine
-from ..planner.flops import training_flops_per_token
+from ..planner.flops import model_flops_per_token
 from ..tokens.manifest import Manifest
 from ..tokens.shards import TokenData, open_split
 from ..tokens.stream import SampleStream
@@ -38,7 +39,7 @@ from .samples import sample_predictions
 from .schedules import ScheduleConfig, learning_rate
 from .unigram import unigram_loss
 
-__all__ = ["ModelConfig", "PretrainConfig", "run_pretraining"]
+__all__ = ["ModelConfig", "PretrainConfig", "evaluate_export", "run_pretraining"]
 
 log = get_logger(__name__)
 VERSIONS = ("maskwright", "torch", "tokenizers", "gigatoken", "numpy", "transformers")
@@ -170,11 +171,7 @@ def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
     if config.init_from is None:
         return config.model.resolve(tokenizer.vocab_size, config.sequence_length)
     shape, _ = load_encoder_config(Path(config.init_from))
-    if shape.vocab_size != tokenizer.vocab_size:
-        raise TokenizerError(
-            f"{config.init_from}: the model has {shape.vocab_size} vocabulary entries, the data has "
-            f"{tokenizer.vocab_size}; prepare the data with the tokenizer of that model"
-        )
+    tokenizer.require_size(shape.vocab_size, config.init_from)
     if config.sequence_length > shape.max_length:
         raise ConfigError(
             f'"sequence_length" is {config.sequence_length}, but {config.init_from} takes {shape.max_length}; '
@@ -183,29 +180,99 @@ def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
     return shape
 
 
-def _evaluator(setting: _Setting) -> Any:
+def _evaluator(setting: _Setting) -> Callable[[Engine], Record]:
     config = setting.config
 
     def evaluate(engine: Engine) -> Record:
-        sums: dict[str, float] = {"loss_sum": 0.0, "correct": 0.0, "targets": 0.0}
         batches = fixed_batches(
             setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
         )
-        for batch in batches:
-            for name, value in engine.forward(masked_lm_loss, batch).items():
-                sums[name] += value
-            sums["targets"] += batch.num_targets
-        loss = sums["loss_sum"] / max(1.0, sums["targets"])
-        accuracy = sums["correct"] / max(1.0, sums["targets"])
-        return {"loss": loss, "accuracy": accuracy, "perplexity": math.exp(min(loss, 700.0))}
+        return _measure(batches, lambda batch: engine.forward(masked_lm_loss, batch))
 
     return evaluate
 
 
+def _measure(batches: Iterable[MaskedBatch], forward: Callable[[MaskedBatch], dict[str, float]]) -> Record:
+    sums: dict[str, float] = {"loss_sum": 0.0, "correct": 0.0, "targets": 0.0}
+    for batch in batches:
+        for name, value in forward(batch).items():
+            sums[name] += value
+        sums["targets"] += batch.num_targets
+    loss = sums["loss_sum"] / max(1.0, sums["targets"])
+    accuracy = sums["correct"] / max(1.0, sums["targets"])
+    return {"loss": loss, "accuracy": accuracy, "perplexity": math.exp(min(loss, 700.0))}
+
+
+@torch.no_grad()
+def evaluate_export(
+    model_folder: Path,
+    data_folder: Path,
+    *,
+    sequence_length: int | None,
+    num_sequences: int,
+    mlm_probability: float,
+    seed: int,
+) -> Record:
+    """Validation loss of an exported model on a data folder, in fp32.
+
+    Args:
+        model_folder: Hugging Face folder.
+        data_folder: made by `prepare` with the same tokenizer.
+        sequence_length: tokens of a sequence; None takes the longest the model allows.
+        num_sequences: validation sequences at most.
+        mlm_probability: share of tokens predicted.
+        seed: decides the fixed masks; with the run's seed the numbers are the run's own.
+
+    Returns:
+        `loss` in nats, `accuracy`, `perplexity`, `unigram_loss`, `targets`.
+
+    Raises:
+        TokenizerError: the data was made with another vocabulary.
+        UserError: model or data cannot be used.
+    """
+    shape, _ = load_encoder_config(model_folder)
+    tokenizer = Tokenizer.load(model_folder)
+    data = open_split(data_folder, "validation")
+    if Tokenizer.load(data_folder / "tokenizer").reference.get_vocab() != tokenizer.reference.get_vocab():
+        raise TokenizerError(
+            f"{data_folder}: was prepared with another vocabulary than {model_folder} has; "
+            "prepare it with tokenizer.path set to the model's folder"
+        )
+    model = MaskedLM(shape)
+    load_weights(model, model_folder)
+    masking = MaskingConfig(mlm_probability=mlm_probability)
+    masker = Masker(masking, seed, tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids)
+    length = sequence_length or shape.max_length
+    stream = SampleStream(data, length, tokenizer.bos_id, tokenizer.eos_id, seed, shuffle=False)
+    batches = list(fixed_batches(stream, masker, num_sequences, 16))
+
+    def forward(batch: MaskedBatch) -> dict[str, float]:
+        loss, sums = masked_lm_loss(model, batch, train=False)
+        return {"loss_sum": loss.item(), "correct": sums["correct"].item()}
+
+    entry = data.manifest.token_counts
+    counts = np.fromfile(data_folder / entry.path, dtype="<i8")
+    labels = [batch.labels_M.numpy() for batch in batches]
+    baseline = unigram_loss(counts, labels, tokenizer.special_ids)
+    return {
+        "task": "masked-lm",
+        **_measure(batches, forward),
+        "unigram_loss": baseline,
+        "targets": sum(len(batch) for batch in labels),
+    }
+
+
 def _plan(setting: _Setting, peak: float) -> Plan:
     config = setting.config
-    flops = training_flops_per_token(
-        setting.shape, config.sequence_length, head_share=config.masking.mlm_probability
+    shape = setting.shape
+    flops = model_flops_per_token(
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+        vocab_size=shape.vocab_size,
+        sequence_length=config.sequence_length,
+        head_positions_share=config.masking.mlm_probability,
     )
     return Plan(
         total_steps=config.steps,
@@ -213,7 +280,7 @@ def _plan(setting: _Setting, peak: float) -> Plan:
         checkpoint_every=config.checkpoint.every_steps,
         log_every=config.log_every_steps,
         learning_rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, config.steps),
-        flops_per_token=flops,
+        flops_per_token=flops.training,
         peak_flops=peak,
     )
 

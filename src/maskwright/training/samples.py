@@ -33,7 +33,7 @@ def sample_predictions(
         count: number of examples at most.
 
     Returns:
-        For each: `before`, `after` (text around the mask), `answer`, and `predictions`, a list of
+        For each: `position_text` (text around the mask), `answer`, and `predictions`, a list of
         `{"token", "probability"}`, best first.
     """
     batch = stream.batch(0, min(count, stream.samples_per_epoch))
@@ -48,11 +48,13 @@ def sample_predictions(
         hidden = model.encoder(torch.from_numpy(seen), Layout([len(seen)]))
         probabilities = model.logits(hidden[place : place + 1])[0].softmax(-1)
         best = probabilities.topk(_NUM_GUESSES)
+        answer = tokenizer.token_text(int(ids[place]))
+        before = tokenizer.decode(ids[max(1, place - _CONTEXT_TOKENS) : place])
+        after = tokenizer.decode(ids[place + 1 : place + 1 + _CONTEXT_TOKENS])
         examples.append(
             {
-                "before": tokenizer.decode(ids[max(1, place - _CONTEXT_TOKENS) : place]),
-                "after": tokenizer.decode(ids[place + 1 : place + 1 + _CONTEXT_TOKENS]),
-                "answer": tokenizer.token_text(int(ids[place])),
+                "position_text": before + (" " if answer.startswith(" ") else "") + "<mask>" + after,
+                "answer": answer,
                 "predictions": [
                     {"token": tokenizer.token_text(number), "probability": share}
                     for number, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -1,0 +1,132 @@
+"""What the commands share: arguments, the dry run, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..core.config import Config
+
+__all__ = [
+    "Arguments",
+    "DryRun",
+    "Json",
+    "Output",
+    "Overwrite",
+    "Resume",
+    "default_output",
+    "run_verb",
+    "show",
+    "split_arguments",
+]
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE] [KEY.PATH=VALUE]...", help="Recipe name or YAML file, then changes to it."),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object, last on stdout.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in the output folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what is in the output folder first.")]
+
+
+def split_arguments(arguments: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """Tell the recipe or folder from the overrides.
+
+    Returns:
+        The first argument if it is no `key=value`, and the overrides.
+
+    Raises:
+        ConfigError: a later argument is no `key=value`.
+    """
+    rest = list(arguments or [])
+    first = rest.pop(0) if rest and not _is_override(rest[0]) else None
+    for text in rest:
+        if not _is_override(text):
+            raise ConfigError(f"{text!r}: is not an override, expected key.path=value")
+    return first, rest
+
+
+def _is_override(text: str) -> bool:
+    name, separator, _ = text.partition("=")
+    return bool(separator) and all(part.isidentifier() for part in name.split("."))
+
+
+def default_output(output: Path | None, parent: str, recipe: str | None, fallback: str) -> Path:
+    """The asked folder, or one named after the recipe."""
+    return output or Path(parent) / (Path(recipe).stem if recipe else fallback)
+
+
+def run_verb(
+    config: Config, work: Callable[[], Mapping[str, Any]], *, dry_run: bool, as_json: bool, headline: Sequence[str]
+) -> None:
+    """Print the resolved config, do the work, and show its results.
+
+    Args:
+        config: the resolved config.
+        work: does it and returns the results.
+        dry_run: stop after printing.
+        as_json: print the results as JSON.
+        headline: names of the results that people want to see.
+    """
+    from ..core.config import VERSION_KEY, dump_config
+
+    if dry_run:
+        if as_json:
+            print_json({VERSION_KEY: config.format_version, **config.model_dump(mode="json")})
+        else:
+            typer.echo(dump_config(config), nl=False)
+        return
+    typer.echo(dump_config(config), err=True)
+    show(work(), as_json=as_json, headline=headline)
+
+
+def show(results: Mapping[str, Any], *, as_json: bool, headline: Sequence[str] | None = None) -> None:
+    """Show results: all of them as one JSON line, or some of them as aligned text."""
+    if as_json:
+        print_json(results)
+        return
+    names = [name for name in (headline or results) if name in results]
+    width = max((len(name) for name in names), default=0)
+    for name in names:
+        typer.echo(f"{name.replace('_', ' '):<{width}}  {_text(results[name])}")
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout; numbers that JSON does not know become null."""
+    sys.stdout.flush()
+    typer.echo(json.dumps(_finite(value), ensure_ascii=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(child) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping) and {"value", "low", "high"} <= set(value):
+        return f"{value['value']:.4f}  ({value['low']:.4f} to {value['high']:.4f})"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(child)}" for name, child in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(child) for child in value) or "none"
+    return str(value)

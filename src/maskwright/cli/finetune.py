@@ -1,0 +1,37 @@
+"""`maskwright finetune`."""
+
+from __future__ import annotations
+
+from .common import Arguments, DryRun, Json, Output, Overwrite, Resume, default_output, run_verb, split_arguments
+
+__all__ = ["finetune"]
+
+HEADLINE = (
+    *("output", "report", "split", "count", "accuracy", "macro_precision", "macro_recall", "macro_f1"),
+    *("majority_accuracy", "seconds"),
+)
+
+
+def finetune(
+    arguments: Arguments = None,
+    output: Output = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """A pretrained encoder and labelled texts to a classifier, measured on its test part."""
+    from ..api import resolve
+    from ..jobs.finetune import finetune_model
+    from ..tasks.classification.finetune import FinetuneConfig
+
+    recipe, overrides = split_arguments(arguments)
+    config = resolve(FinetuneConfig, "finetune", recipe, overrides)
+    folder = default_output(output, "runs", f"{recipe}-finetune" if recipe else None, "finetune")
+    run_verb(
+        config,
+        lambda: finetune_model(config, folder, resume=resume, overwrite=overwrite),
+        dry_run=dry_run,
+        as_json=json,
+        headline=HEADLINE,
+    )

@@ -1,0 +1,114 @@
+"""The entry point: commands, exit codes, and errors as one clear line.
+
+Exit codes: 0 done; 2 bad input, nothing was lost; 3 interrupted, the same command goes on; 1 our
+fault. `MASKWRIGHT_DEBUG=1` shows tracebacks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..core.errors import Interrupted, MaskwrightError, StorageError
+from ..core.log import set_up_logging
+from .demo import demo
+from .doctor import doctor
+from .evaluate import evaluate
+from .finetune import finetune
+from .inspect import inspect
+from .predict import predict
+from .prepare import prepare
+from .pretrain import pretrain
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="maskwright",
+    help="From raw text to a trained, measured and served RoBERTa-class encoder.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    epilog="Exit codes: 0 done, 2 bad input, 3 interrupted and resumable, 1 our fault.",
+)
+for command in (prepare, pretrain, finetune, evaluate, predict, inspect, doctor, demo):
+    app.command()(command)
+
+DEBUG = "MASKWRIGHT_DEBUG"
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    set_up_logging()
+    try:
+        app()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if os.environ.get(DEBUG, "0") not in ("", "0"):
+            traceback.print_exc()
+        sys.exit(_report(error))
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _report(error: BaseException) -> int:
+    """Say what happened on stderr (and on stdout for --json), and choose the exit code."""
+    code, message = _explain(error)
+    if message:
+        label = "interrupted" if code == Interrupted.exit_code else "error"
+        print(f"{label}: {message}", file=sys.stderr)
+        if "--json" in sys.argv:
+            from .common import print_json
+
+            print_json({label: message, "exit_code": code})
+    return code
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, MaskwrightError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        again = "run the same command again" if "demo" in sys.argv else "run the same command with --resume"
+        return Interrupted.exit_code, f"stopped; what was finished is kept, {again} to go on"
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output went away, which is its right; keep Python quiet about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0, ""
+    if isinstance(error, OSError) and (refusal := _storage_refusal(error)):
+        return refusal.exit_code, str(refusal)
+    if isinstance(error, MemoryError):
+        return 2, "out of memory; lower the micro-batch or the model size"
+    return 1, f"internal: {type(error).__name__}: {error}; please report it, with {DEBUG}=1 for the traceback"
+
+
+def _storage_refusal(error: OSError) -> StorageError | None:
+    """A disk that is full or closed, wherever it was met."""
+    from ..core.files import storage_errors
+
+    try:
+        with storage_errors(error.filename or "storage"):
+            raise error
+    except StorageError as refusal:
+        return refusal
+    except OSError:
+        return None

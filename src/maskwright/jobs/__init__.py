@@ -1,0 +1,1 @@
+"""The verbs: each turns a config into a folder, and returns its numbers."""

@@ -1,0 +1,136 @@
+"""From raw text to a measured encoder in one go: every section of a recipe, one after the other.
+
+    <output>/data/                    prepared data
+    <output>/pretrain/                the pretraining run
+    <output>/finetune-pretrained/     a classifier from the pretrained encoder
+    <output>/finetune-random/         the same classifier from random weights, for comparison
+    <output>/report.html              all of it on one page
+    <output>/results.json             the numbers
+
+Stopped at any moment, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.config import apply_overrides, nearest_name, parse_config
+from ..core.errors import ConfigError
+from ..core.files import read_json, storage_errors, write_json
+from ..core.log import get_logger
+from ..core.recipes import recipe_sections
+from ..report import write_report
+from .finetune import finetune_model
+from .prepare import PrepareConfig, prepare_data
+from .pretrain import pretrain_model
+
+__all__ = ["run_demo"]
+
+log = get_logger(__name__)
+SECTIONS = ("prepare", "pretrain", "finetune")
+
+
+def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Run a recipe from its text to its report, or go on with it.
+
+    Args:
+        recipe: path or shipped name; needs the sections prepare, pretrain and finetune.
+        folder: where everything goes.
+        overrides: `section.key.path=value` texts.
+
+    Returns:
+        The numbers of the closing table.
+
+    Raises:
+        Interrupted: stopped by a signal; the same call goes on.
+        UserError: something given cannot be used.
+    """
+    from ..tasks.classification.finetune import FinetuneConfig
+    from ..training.pretraining import PretrainConfig
+
+    values = resolve_sections(recipe, folder, overrides)
+    place = f"{recipe}, section "
+    prepare = parse_config(PrepareConfig, values["prepare"], place + "prepare")
+    pretrain = parse_config(PretrainConfig, values["pretrain"], place + "pretrain")
+    finetune = parse_config(FinetuneConfig, values["finetune"], place + "finetune")
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    log.info("1/4 prepare")
+    data = _unless_done(folder / "data", "", lambda f: prepare_data(prepare, f, resume=True))
+    log.info("2/4 pretrain")
+    model = _unless_done(folder / "pretrain", "summary.json", lambda f: pretrain_model(pretrain, f, resume=True))
+    log.info("3/4 fine-tune from the pretrained encoder")
+    runs = {"pretrained": finetune, "random": finetune.replace(random_weights=True)}
+    evaluations = {}
+    for number, (name, config) in enumerate(runs.items(), 3):
+        if number == 4:
+            log.info("4/4 fine-tune from random weights on the same budget")
+        evaluations[name] = _unless_done(
+            folder / f"finetune-{name}", "evaluation.json", lambda f, c=config: finetune_model(c, f, resume=True)
+        )
+    results = _results(data, model, evaluations)
+    write_json(folder / "results.json", results)
+    write_report(
+        folder / "report.html",
+        f"Maskwright: {Path(recipe).stem}",
+        data=folder / "data",
+        pretrain=folder / "pretrain",
+        finetune=[
+            ("pretrained encoder", folder / "finetune-pretrained"),
+            ("random weights", folder / "finetune-random"),
+        ],
+        command=f"maskwright demo {recipe} -o {folder}",
+    )
+    return {**results, "report": str(folder / "report.html")}
+
+
+def resolve_sections(recipe: str, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The sections of a recipe with overrides, and with each step reading what the last one wrote.
+
+    Raises:
+        ConfigError: a section is missing, or an override names an unknown one.
+    """
+    sections = recipe_sections(recipe)
+    for name in SECTIONS:
+        if name not in sections:
+            raise ConfigError(f'{recipe}: has no section "{name}"; the demo needs {", ".join(SECTIONS)}')
+    for text in overrides:
+        head = text.partition("=")[0].partition(".")[0]
+        if head not in SECTIONS:
+            raise ConfigError(f'{text!r}: begins with "{head}"{nearest_name(head, SECTIONS)}')
+    values = apply_overrides(sections, overrides)
+    values["pretrain"].setdefault("data", str(folder / "data"))
+    values["finetune"].setdefault("model", str(folder / "pretrain"))
+    topics = folder / "data" / "topics"
+    names = ("train", "validation", "test")
+    values["finetune"].setdefault("data", {name: str(topics / f"{name}.jsonl") for name in names})
+    return values
+
+
+def _unless_done(folder: Path, marker: str, work: Any) -> dict[str, Any]:
+    """The result of a step: read back if it is finished, else made."""
+    if marker and (folder / marker).exists():
+        log.info("%s: is finished already", folder)
+        return {"output": str(folder), **read_json(folder / marker)}
+    result: dict[str, Any] = work(folder)
+    return result
+
+
+def _results(
+    data: dict[str, Any], model: dict[str, Any], evaluations: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    names = ("accuracy", "macro_f1", "count", "majority_accuracy", "seconds")
+    return {
+        "documents": data["documents_kept"],
+        "train_tokens": data["train_tokens"],
+        "validation_loss": model["validation_loss"],
+        "unigram_loss": model["unigram_loss"],
+        "validation_accuracy": model["validation_accuracy"],
+        "pretrain_seconds": model["seconds"],
+        "tokens_per_second": model["tokens_per_second"],
+        "classifier": {
+            name: {key: evaluation[key] for key in names} for name, evaluation in evaluations.items()
+        },
+    }

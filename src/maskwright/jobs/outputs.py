@@ -1,0 +1,74 @@
+"""Take possession of an output folder: empty, to be gone on with, or to be started again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.config import VERSION_KEY, Config, dump_config, parse_config, read_yaml
+from ..core.errors import ConfigError
+from ..core.files import prepare_output, write_text
+
+__all__ = ["claim_output", "differences"]
+
+CONFIG_NAME = "config.yaml"
+
+# What may change when a run goes on: how often it is looked at and saved, how it is cut into
+# micro-batches, and where its files lie. None of it changes the result.
+_FREE = frozenset(
+    {
+        "log_every_steps",
+        "evaluation.every_steps",
+        "evaluate_every_epochs",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "keep_checkpoints",
+        "batch.micro_sequences",
+        "micro_batch_size",
+        "device",
+        "tokens_per_shard",
+    }
+)
+
+
+def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that a folder may be written, and put the resolved config into it.
+
+    Args:
+        config: what the work will follow.
+        folder: the output folder.
+        resume: go on with what is there; it must have been begun with the same settings.
+        overwrite: remove what is there first.
+
+    Raises:
+        OutputExistsError: the folder is occupied and neither was asked for.
+        ConfigError: the work there was begun with other settings; each difference is named.
+        StorageError: the storage refused.
+    """
+    if resume and overwrite:
+        raise ConfigError("both resume and overwrite were asked for; choose one")
+    prepare_output(folder, resume=resume, overwrite=overwrite)
+    path = folder / CONFIG_NAME
+    if resume and path.exists():
+        before = parse_config(type(config), read_yaml(path), str(path))
+        found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+        changed = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in found.items() if name not in _FREE]
+        if changed:
+            raise ConfigError(
+                f"{folder}: was begun with other settings ({'; '.join(changed)}); resume with the same "
+                "settings, or add --overwrite to start again"
+            )
+    write_text(path, dump_config(config))
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Where two nested mappings differ: dotted key to both values."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted({*before, *after} - {VERSION_KEY}):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found[prefix + name] = (old, new)
+    return found

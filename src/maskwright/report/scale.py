@@ -1,0 +1,239 @@
+"""Numbers on an axis: scales, round ticks, thinning, smoothing, and how numbers are written.
+
+Pure functions, linear in the number of points.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeGuard
+
+from .values import Point
+
+__all__ = [
+    "Scale",
+    "bytes_text",
+    "compact",
+    "decimals_for",
+    "duration",
+    "fit_scale",
+    "grouped",
+    "percent",
+    "plain_ticks",
+    "percent_ticks",
+    "segments",
+    "significant",
+    "smooth",
+    "thin",
+]
+
+Formatter = Callable[[Sequence[float]], list[str]]
+NBSP = "\N{NO-BREAK SPACE}"
+MAX_POINTS = 800
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A stretch of numbers laid on [0, 1].
+
+    Args:
+        low: value at 0.
+        high: value at 1; larger than `low`.
+        log: lay out logarithms; both ends are then positive.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value lies, 0 at the low end and 1 at the high end; values outside are cut."""
+        if self.log:
+            start, end = math.log(self.low), math.log(self.high)
+            share = (math.log(max(value, self.low)) - start) / (end - start)
+        else:
+            # Halves keep the span finite even between the largest floats of either sign.
+            share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        return min(1.0, max(0.0, share))
+
+    def ticks(self, count: int) -> list[float]:
+        """About `count` round values inside the scale, ascending."""
+        if self.log:
+            return _log_ticks(self.low, self.high, count)
+        step = _round_step(self.low, self.high, count)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [index * step for index in range(first, last + 1)]
+
+
+def fit_scale(values: Sequence[float], *, zero: bool = False, log: bool = False, ticks: int = 5) -> Scale:
+    """A scale with round ends that holds all values.
+
+    Args:
+        values: finite numbers, perhaps none.
+        zero: begin at zero if no value is below it.
+        log: lay out logarithms if all values are positive; otherwise stay linear.
+        ticks: about how many ticks are wanted; the ends are rounded to their step.
+    """
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if log and low > 0:
+        return Scale(low / 1.1, min(high * 1.1, sys.float_info.max), log=True)
+    if zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        margin = abs(high) * 0.1 or 0.5
+        low, high = low - margin, high + margin
+    step = _round_step(low, high, ticks)
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return Scale(low, high)
+
+
+def _round_step(low: float, high: float, count: int) -> float:
+    """The step among 1, 2 and 5 times a power of ten that cuts a stretch in about `count` parts."""
+    raw = max((high / 2 - low / 2) / max(1, count) * 2, 1e-300)
+    power: float = 10.0 ** math.floor(math.log10(raw))
+    return next((factor * power for factor in (1, 2, 5) if factor * power >= raw * 0.999), 10 * power)
+
+
+def _log_ticks(low: float, high: float, count: int) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        found = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+        found = [value for value in found if low <= value <= high]
+        if len(found) <= count + 2:
+            return found
+    return found[:: math.ceil(len(found) / count)]
+
+
+def segments(points: Sequence[Point]) -> Iterator[list[tuple[float, float]]]:
+    """The unbroken stretches of a series: it is cut wherever a value is None."""
+    run: list[tuple[float, float]] = []
+    for point in points:
+        if _is_known(point):
+            run.append(point)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run
+
+
+def _is_known(point: Point) -> TypeGuard[tuple[float, float]]:
+    return point[1] is not None
+
+
+def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """Keep at most about `limit` points so that a drawn line looks the same.
+
+    The points are cut into equal runs; of each the lowest and the highest stay, in order, so no
+    spike is lost. The first and the last point always stay.
+    """
+    if len(points) <= limit:
+        return list(points)
+    runs = max(1, limit // 2 - 1)
+    kept = {0, len(points) - 1}
+    for number in range(runs):
+        inside = range(number * len(points) // runs, (number + 1) * len(points) // runs)
+        kept.add(min(inside, key=lambda index: points[index][1]))
+        kept.add(max(inside, key=lambda index: points[index][1]))
+    return [points[index] for index in sorted(kept)]
+
+
+def smooth(points: Sequence[Point], share: float = 0.025) -> list[Point]:
+    """Centred running mean, so that the curve does not lag behind the points.
+
+    Args:
+        points: a series; unknown values cut it, as in `segments`.
+        share: half the width of the window, as a share of the stretch. Near the ends the window
+            shrinks on both sides alike.
+    """
+    result: list[Point] = []
+    for run in segments(points):
+        sums = [0.0]
+        for _, y in run:
+            sums.append(sums[-1] + y)
+        widest = max(1, round(len(run) * share))
+        for index, (x, _) in enumerate(run):
+            half = min(widest, index, len(run) - 1 - index)
+            low, high = index - half, index + half + 1
+            result.append((x, (sums[high] - sums[low]) / (high - low)))
+        result.append((run[-1][0], None))
+    return result
+
+
+def decimals_for(step: float) -> int:
+    """How many decimals tell numbers apart that differ by `step`."""
+    return max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, without needless zeros or a long tail."""
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(power)}"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def grouped(value: float) -> str:
+    """A whole number with thousands set apart: `12,345`."""
+    return f"{value:,.0f}"
+
+
+def compact(value: float) -> str:
+    """A count in few characters: `934`, `12.3 k`, `4.56 M`."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            divisor = 1e3 if unit == "k" else size
+            return f"{significant(value / divisor)}{NBSP}{unit}"
+    return grouped(value) if value == round(value) or abs(value) >= 1e3 else significant(value)
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """A share as per cent: `12.3 %`."""
+    return f"{100 * share:.{decimals}f}{NBSP}%"
+
+
+def bytes_text(value: float) -> str:
+    """A number of bytes in binary units: `1.50 GiB`."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if value >= 1024**power:
+            return f"{significant(value / 1024**power)}{NBSP}{unit}"
+    return f"{grouped(value)}{NBSP}B"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units: `3 min 12 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{significant(seconds)}{NBSP}s"
+    sizes = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    first = next(index for index, (size, _) in enumerate(sizes) if whole >= size)
+    parts = []
+    for size, unit in sizes[first : first + 2]:
+        count, whole = divmod(whole, size)
+        parts.append(f"{count}{NBSP}{unit}")
+    return " ".join(parts)
+
+
+def plain_ticks(ticks: Sequence[float]) -> list[str]:
+    """Write tick values alike: enough decimals to tell them apart, `k` and `M` for large ones."""
+    largest = max((abs(tick) for tick in ticks), default=0.0)
+    gap = min((b - a for a, b in pairwise(ticks)), default=largest)
+    if largest and largest < 0.01:
+        return [significant(tick, 2) for tick in ticks]
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if largest >= (1e4 if unit == "k" else size):
+            decimals = decimals_for(gap / size)
+            return [f"{tick / size:.{decimals}f}{unit}" if tick else "0" for tick in ticks]
+    return [f"{tick:,.{decimals_for(gap)}f}" for tick in ticks]
+
+
+def percent_ticks(ticks: Sequence[float]) -> list[str]:
+    """Write tick values, which are shares, as per cent."""
+    gap = min((b - a for a, b in pairwise(ticks)), default=1.0)
+    return [f"{100 * tick:.{decimals_for(100 * gap)}f}{NBSP}%" for tick in ticks]
