@@ -74,7 +74,7 @@ def pretrain(
         UserError: something given cannot be used.
     """
     from .jobs.pretrain import pretrain_model
-    from .training.pretraining import PretrainConfig
+    from .training.pretrain_config import PretrainConfig
 
     config = resolve(PretrainConfig, "pretrain", recipe, overrides)
     return pretrain_model(config, Path(output), resume=resume, overwrite=overwrite)
@@ -103,7 +103,9 @@ def finetune(
     return finetune_model(config, Path(output), resume=resume, overwrite=overwrite)
 
 
-def evaluate(model: str | Path, *overrides: str, data: str | Path, output: str | Path | None = None) -> dict[str, Any]:
+def evaluate(
+    model: str | Path, *overrides: str, data: str | Path, output: str | Path | None = None
+) -> dict[str, Any]:
     """Measure an exported model.
 
     Args:

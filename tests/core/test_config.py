@@ -232,7 +232,7 @@ def test_dump_and_parse_are_inverse(name, lr, steps, keys):
 
 
 @pytest.mark.parametrize(
-    "name", ["yes", "1e3", "null", "~", "1:30", "0x10", "2024-01-01", " x ", "a\nb", "é\u2028"]
+    "name", ["yes", "1e3", "null", "~", "1:30", "0x10", "2024-01-01", " x ", "a\nb", "é\u2028", "\x85"]
 )
 def test_names_that_look_like_something_else_survive(name, tmp_path):
     path = tmp_path / "c.yaml"

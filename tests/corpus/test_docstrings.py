@@ -70,8 +70,8 @@ def test_docstrings_come_in_source_order_without_indentation(source):
         ("fallback", "Fallback text."),
         ("Last", "Last text."),
         ("other", "Other text."),
-        ("line 31", "added(x) -> {y}\n\nAdded text."),
-        ("line 36", "Newdoc text."),
+        ("line 30", "added(x) -> {y}\n\nAdded text."),
+        ("line 35", "Newdoc text."),
         ("bad_escape", "back\\slash \\d"),
     ]
 

@@ -31,7 +31,9 @@ __all__ = [
 
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE] [KEY.PATH=VALUE]...", help="Recipe name or YAML file, then changes to it."),
+    typer.Argument(
+        metavar="[RECIPE] [KEY.PATH=VALUE]...", help="Recipe name or YAML file, then changes to it."
+    ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")]
@@ -68,7 +70,12 @@ def default_output(output: Path | None, parent: str, recipe: str | None, fallbac
 
 
 def run_verb(
-    config: Config, work: Callable[[], Mapping[str, Any]], *, dry_run: bool, as_json: bool, headline: Sequence[str]
+    config: Config,
+    work: Callable[[], Mapping[str, Any]],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    headline: Sequence[str],
 ) -> None:
     """Print the resolved config, do the work, and show its results.
 

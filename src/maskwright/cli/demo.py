@@ -12,7 +12,9 @@ from .common import Arguments, DryRun, Json, Output, print_json, split_arguments
 __all__ = ["demo"]
 
 
-def demo(arguments: Arguments = None, output: Output = None, dry_run: DryRun = False, json: Json = False) -> None:
+def demo(
+    arguments: Arguments = None, output: Output = None, dry_run: DryRun = False, json: Json = False
+) -> None:
     """A recipe from raw text to its report; run it again after an interruption and it goes on.
 
     Overrides begin with the section: maskwright demo demo pretrain.steps=500

@@ -29,11 +29,15 @@ def doctor(
     typer.echo(f"processor  {machine['cpu']}, {machine['cores']} cores")
     flags = ", ".join(name for name, present in machine["flags"].items() if present)
     typer.echo(f"flags      {flags or 'none that matter here'}")
-    typer.echo(f"memory     {machine['memory_bytes'] / 1e9:.1f} GB")
-    typer.echo(f"disk free  {found['free_disk_bytes'] / 1e9:.1f} GB")
+    typer.echo(f"memory     {_gigabytes(machine['memory_bytes'])}")
+    typer.echo(f"disk free  {_gigabytes(found['free_disk_bytes'])}")
     typer.echo(f"GPUs       {', '.join(str(gpu) for gpu in machine['gpus']) or 'none'}")
     typer.echo("versions   " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     typer.echo("")
     for line in found["advice"]:
         remedy = f": {line['remedy']}" if line["remedy"] else ""
         typer.echo(f"{_MARKS[line['level']]}  {line['what']}{remedy}")
+
+
+def _gigabytes(value: int | None) -> str:
+    return "unknown" if value is None else f"{value / 1e9:.1f} GB"

@@ -13,7 +13,9 @@ HEADLINE = (
 )
 
 
-def evaluate(arguments: Arguments = None, output: Output = None, dry_run: DryRun = False, json: Json = False) -> None:
+def evaluate(
+    arguments: Arguments = None, output: Output = None, dry_run: DryRun = False, json: Json = False
+) -> None:
     """Measure a model: maskwright evaluate MODEL_FOLDER data=FILE_OR_FOLDER [key=value ...]."""
     from ..api import resolve
     from ..jobs.evaluate import EvaluateConfig, evaluate_model
@@ -22,6 +24,4 @@ def evaluate(arguments: Arguments = None, output: Output = None, dry_run: DryRun
     if model is None:
         raise ConfigError("evaluate: no model was given; write maskwright evaluate FOLDER data=...")
     config = resolve(EvaluateConfig, "evaluate", {"model": model}, overrides)
-    run_verb(
-        config, lambda: evaluate_model(config, output), dry_run=dry_run, as_json=json, headline=HEADLINE
-    )
+    run_verb(config, lambda: evaluate_model(config, output), dry_run=dry_run, as_json=json, headline=HEADLINE)

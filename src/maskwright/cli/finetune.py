@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .common import Arguments, DryRun, Json, Output, Overwrite, Resume, default_output, run_verb, split_arguments
+from .common import (
+    Arguments,
+    DryRun,
+    Json,
+    Output,
+    Overwrite,
+    Resume,
+    default_output,
+    run_verb,
+    split_arguments,
+)
 
 __all__ = ["finetune"]
 

@@ -56,8 +56,8 @@ def _options(
 def main() -> None:
     """Run the command line and leave with its exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    set_up_logging()
     try:
+        set_up_logging()
         app()
     except SystemExit:
         raise
@@ -76,7 +76,7 @@ def _report(error: BaseException) -> int:
     code, message = _explain(error)
     if message:
         label = "interrupted" if code == Interrupted.exit_code else "error"
-        print(f"{label}: {message}", file=sys.stderr)
+        typer.echo(f"{label}: {message}", err=True)
         if "--json" in sys.argv:
             from .common import print_json
 

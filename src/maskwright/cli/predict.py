@@ -21,9 +21,15 @@ _CHUNK = 512
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="FOLDER", help="Finished run or Hugging Face folder.")],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to answer for.")] = None,
-    input_file: Annotated[Path | None, typer.Option("--input", "-i", help="File with one text a line.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write answers as JSON Lines.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to answer for.")
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", "-i", help="File with one text a line.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write answers as JSON Lines.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Classify texts, or fill <mask> in them: from the command line, a file, or a pipe."""
@@ -66,7 +72,9 @@ def _lines(lines: Iterable[bytes], place: str) -> Iterator[str]:
         try:
             text = line.decode().rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{place}:{number}: is not UTF-8 ({error.reason}); convert the text to UTF-8") from None
+            raise DataError(
+                f"{place}:{number}: is not UTF-8 ({error.reason}); convert the text to UTF-8"
+            ) from None
         if text:
             found = True
             yield text
@@ -83,5 +91,8 @@ def _chunks(source: Iterable[str]) -> Iterator[list[str]]:
 def _line(text: str, answer: dict[str, Any]) -> str:
     if "label" in answer:
         return f"{answer['label']}\t{answer['probability']:.4f}\t{text}"
-    fills = ("  ".join(f"{fill['token'].strip()} {fill['probability']:.3f}" for fill in place) for place in answer["fills"])
+    fills = (
+        "  ".join(f"{fill['token'].strip()} {fill['probability']:.3f}" for fill in place)
+        for place in answer["fills"]
+    )
     return f"{text}\t" + "\t".join(fills)

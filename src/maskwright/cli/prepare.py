@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from .common import Arguments, DryRun, Json, Output, Overwrite, Resume, default_output, run_verb, split_arguments
+from .common import (
+    Arguments,
+    DryRun,
+    Json,
+    Output,
+    Overwrite,
+    Resume,
+    default_output,
+    run_verb,
+    split_arguments,
+)
 
 __all__ = ["prepare"]
 
-HEADLINE = ("output", "documents_read", "documents_kept", "drops", "vocab_size", "train_tokens", "bytes_per_token")
+HEADLINE = (
+    "output",
+    "documents_read",
+    "documents_kept",
+    "drops",
+    "vocab_size",
+    "train_tokens",
+    "bytes_per_token",
+)
 
 
 def prepare(

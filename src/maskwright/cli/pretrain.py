@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .common import Arguments, DryRun, Json, Output, Overwrite, Resume, default_output, run_verb, split_arguments
+from .common import (
+    Arguments,
+    DryRun,
+    Json,
+    Output,
+    Overwrite,
+    Resume,
+    default_output,
+    run_verb,
+    split_arguments,
+)
 
 __all__ = ["pretrain"]
 
@@ -23,7 +33,7 @@ def pretrain(
     """A data folder to a pretrained encoder, exported for Hugging Face, with a report."""
     from ..api import resolve
     from ..jobs.pretrain import pretrain_model
-    from ..training.pretraining import PretrainConfig
+    from ..training.pretrain_config import PretrainConfig
 
     recipe, overrides = split_arguments(arguments)
     config = resolve(PretrainConfig, "pretrain", recipe, overrides)

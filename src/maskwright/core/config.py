@@ -9,6 +9,7 @@ and what was expected.
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from .errors import ConfigError
 from .files import read_bytes
@@ -30,12 +31,40 @@ VERSION_KEY = "format_version"
 _YAML_FAULTS = (yaml.YAMLError, ValueError, RecursionError)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose `1e4` is a number, as in YAML 1.2 and everywhere else; PyYAML reads it as text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would read as a number, and U+0085, which would come back as a space."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
 class Config(BaseModel):
     """Base of all configs. A subclass raises `format_version` when old files need a change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     format_version: ClassVar[int] = 1
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python counts true as 1; somebody who writes `lr: true` means something else."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and not _takes_bool(annotation):
+            raise ValueError(f"is {str(value).lower()}, expected another kind of value")
+        return value
 
     @classmethod
     def upgrade(cls, values: dict[str, Any], version: int) -> dict[str, Any]:
@@ -56,7 +85,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     data = read_bytes(path)
     try:
-        value = _copy_tree(yaml.safe_load(data.decode()))
+        value = _copy_tree(yaml.load(data.decode(), _Loader))
     except _YAML_FAULTS as error:
         raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
     if value is None:
@@ -96,7 +125,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
                 raise ConfigError(f"{text!r}: {where} is {child!r}, which has no keys inside")
             node = child
         try:
-            node[keys[-1]] = yaml.safe_load(raw)
+            node[keys[-1]] = yaml.load(raw, _Loader)
         except _YAML_FAULTS as error:
             raise ConfigError(f"{text!r}: the value is not valid YAML; put text in quotes") from error
     return result
@@ -138,7 +167,7 @@ def parse_config(cls: type[ConfigT], values: Mapping[str, Any], place: str) -> C
 def dump_config(config: Config) -> str:
     """A config as YAML, with its format version first; `parse_config` reads it back unchanged."""
     values = {VERSION_KEY: config.format_version, **config.model_dump(mode="json")}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
@@ -174,6 +203,12 @@ def _known_keys(cls: type[BaseModel], parents: Sequence[Any]) -> list[str]:
                 found.extend(_models_in(model.model_fields[part].annotation))
         candidates = found or candidates
     return sorted({name for model in candidates for name in model.model_fields})
+
+
+def _takes_bool(annotation: Any) -> bool:
+    if annotation is Any or annotation is bool:
+        return True
+    return any(argument is bool or _takes_bool(argument) for argument in typing.get_args(annotation))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

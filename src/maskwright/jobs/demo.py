@@ -48,7 +48,7 @@ def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[s
         UserError: something given cannot be used.
     """
     from ..tasks.classification.finetune import FinetuneConfig
-    from ..training.pretraining import PretrainConfig
+    from ..training.pretrain_config import PretrainConfig
 
     values = resolve_sections(recipe, folder, overrides)
     place = f"{recipe}, section "
@@ -60,7 +60,9 @@ def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[s
     log.info("1/4 prepare")
     data = _unless_done(folder / "data", "", lambda f: prepare_data(prepare, f, resume=True))
     log.info("2/4 pretrain")
-    model = _unless_done(folder / "pretrain", "summary.json", lambda f: pretrain_model(pretrain, f, resume=True))
+    model = _unless_done(
+        folder / "pretrain", "summary.json", lambda f: pretrain_model(pretrain, f, resume=True)
+    )
     log.info("3/4 fine-tune from the pretrained encoder")
     runs = {"pretrained": finetune, "random": finetune.replace(random_weights=True)}
     evaluations = {}
@@ -68,7 +70,9 @@ def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[s
         if number == 4:
             log.info("4/4 fine-tune from random weights on the same budget")
         evaluations[name] = _unless_done(
-            folder / f"finetune-{name}", "evaluation.json", lambda f, c=config: finetune_model(c, f, resume=True)
+            folder / f"finetune-{name}",
+            "evaluation.json",
+            lambda f, c=config: finetune_model(c, f, resume=True),
         )
     results = _results(data, model, evaluations)
     write_json(folder / "results.json", results)

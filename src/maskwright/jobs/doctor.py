@@ -38,7 +38,12 @@ def examine(folder: Path) -> dict[str, Any]:
     free = free_disk_bytes(folder)
     advice = [*_arithmetic(machine), *_libraries(), *_room(machine, free)]
     names = ("maskwright", "numpy", *(name for name in LIBRARIES if name != "sklearn"), "scikit-learn")
-    return {"machine": machine, "versions": library_versions(names), "free_disk_bytes": free, "advice": advice}
+    return {
+        "machine": machine,
+        "versions": library_versions(names),
+        "free_disk_bytes": free,
+        "advice": advice,
+    }
 
 
 def _line(level: str, what: str, remedy: str = "") -> dict[str, str]:
@@ -55,7 +60,11 @@ def _arithmetic(machine: dict[str, Any]) -> list[dict[str, str]]:
     if any(flags.get(name) for name in ("avx512_bf16", "amx_bf16", "neon_bf16")):
         lines.append(_line("ok", "the processor multiplies bf16 natively"))
     else:
-        lines.append(_line("slow", "no native bf16 on this processor", "training takes fp32, about 3 to 5 times slower"))
+        lines.append(
+            _line(
+                "slow", "no native bf16 on this processor", "training takes fp32, about 3 to 5 times slower"
+            )
+        )
     if any(flags.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")):
         lines.append(_line("ok", "the processor has VNNI, so int8 models are fast and exact"))
     else:
@@ -75,15 +84,21 @@ def _libraries() -> list[dict[str, str]]:
         import torch
 
         if not torch.cuda.is_available():
-            lines.append(_line("slow", "a GPU is here but torch cannot use it", "install a CUDA build of torch"))
+            lines.append(
+                _line("slow", "a GPU is here but torch cannot use it", "install a CUDA build of torch")
+            )
     return lines
 
 
-def _room(machine: dict[str, Any], free: int) -> list[dict[str, str]]:
+def _room(machine: dict[str, Any], free: int | None) -> list[dict[str, str]]:
     lines = []
-    if free < LOW_DISK_BYTES:
-        lines.append(_line("slow", f"{free / 1e9:.1f} GB of disk left", "free some space or choose another --output"))
+    if free is not None and free < LOW_DISK_BYTES:
+        lines.append(
+            _line("slow", f"{free / 1e9:.1f} GB of disk left", "free some space or choose another --output")
+        )
     memory = machine.get("memory_bytes") or 0
     if 0 < memory < LOW_MEMORY_BYTES:
-        lines.append(_line("slow", f"{memory / 1e9:.1f} GB of memory", "take the small model and few micro_sequences"))
+        lines.append(
+            _line("slow", f"{memory / 1e9:.1f} GB of memory", "take the small model and few micro_sequences")
+        )
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from ..tasks.classification.data import read_labelled
 from ..tasks.classification.finetune import evaluation_report, find_model, write_predictions
 from ..tasks.classification.predictor import ClassificationPredictor
 from ..training.fill_mask import FillMaskPredictor
-from ..training.pretraining import evaluate_export
+from ..training.mlm_evaluation import evaluate_export
 from .predict import load
 
 __all__ = ["EvaluateConfig", "evaluate_model"]
@@ -25,9 +25,15 @@ class EvaluateConfig(Config):
 
     model: str = Field(description="a finished run, or a Hugging Face folder")
     data: str = Field(description="labelled file for a classifier, data folder for a language model")
-    text_field: str | int = Field("text", description="column or key of the text; a number counts columns from 0")
+    text_field: str | int = Field(
+        "text", description="column or key of the text; a number counts columns from 0"
+    )
     text_b_field: str | int | None = Field(None, description="the same for the second text of a pair")
     label_field: str | int = Field("label", description="the same for the label")
+    header: Literal["auto", "yes", "no"] | bool = Field(
+        "auto", description="whether a table names its columns"
+    )
+    on_empty: Literal["error", "skip"] = Field("error", description="what to do with a row without text")
     sequence_length: int | None = Field(None, ge=8, description="for a language model; default: its longest")
     sequences: int = Field(512, ge=1, description="for a language model: validation sequences to measure on")
     mlm_probability: float = Field(0.15, gt=0, lt=1, description="for a language model: share predicted")
@@ -74,7 +80,9 @@ def _classifier(
         text_field=config.text_field,
         label_field=config.label_field,
         text_b_field=config.text_b_field,
+        header=config.header,
         label_names=predictor.labels,
+        on_empty=config.on_empty,
     )
     probabilities = predictor.probabilities(dataset.texts, dataset.texts_b)
     report = {**evaluation_report(dataset, probabilities), "split": Path(config.data).name}

@@ -53,7 +53,9 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
     if resume and path.exists():
         before = parse_config(type(config), read_yaml(path), str(path))
         found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
-        changed = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in found.items() if name not in _FREE]
+        changed = [
+            f"{name} was {old!r}, now {new!r}" for name, (old, new) in found.items() if name not in _FREE
+        ]
         if changed:
             raise ConfigError(
                 f"{folder}: was begun with other settings ({'; '.join(changed)}); resume with the same "
@@ -62,7 +64,9 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
     write_text(path, dump_config(config))
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
     """Where two nested mappings differ: dotted key to both values."""
     found: dict[str, tuple[Any, Any]] = {}
     for name in sorted({*before, *after} - {VERSION_KEY}):

@@ -48,4 +48,6 @@ def load(path: str | Path) -> Predictor:
         from ..training.fill_mask import FillMaskPredictor
 
         return FillMaskPredictor(folder)
-    raise CheckpointError(f"{folder}: holds a {kinds[0]}, which predict does not know; it knows classifiers and masked LMs")
+    raise CheckpointError(
+        f"{folder}: holds a {kinds[0]}, which predict does not know; it knows classifiers and masked LMs"
+    )

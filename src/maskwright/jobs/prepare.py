@@ -62,7 +62,9 @@ class PrepareConfig(Config):
 
     corpus: CorpusConfig = CorpusConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
-    validation_share: float = Field(0.01, gt=0, lt=1, description="share of documents held out, chosen by key")
+    validation_share: float = Field(
+        0.01, gt=0, lt=1, description="share of documents held out, chosen by key"
+    )
     tokens_per_shard: int = Field(100_000_000, ge=1, description="a shard is closed at so many tokens")
     seed: int = Field(0, ge=0, description="decides which documents are held out or sampled")
     topics: TopicsConfig | None = Field(None, description="also make the topic task of local-docs")
@@ -70,7 +72,9 @@ class PrepareConfig(Config):
     @model_validator(mode="after")
     def _topics_have_a_source(self) -> Self:
         if self.topics is not None and not any(source.is_local_docs for source in self.corpus.sources):
-            raise ValueError("topics needs a source whose path is local-docs; remove topics or add the source")
+            raise ValueError(
+                "topics needs a source whose path is local-docs; remove topics or add the source"
+            )
         return self
 
 
@@ -143,7 +147,9 @@ def _tokenizer(config: PrepareConfig, folder: Path, store: CleanStore) -> Tokeni
         tokenizer = Tokenizer.load(Path(config.tokenizer.path))
         tokenizer.save(folder / "tokenizer")
         return Tokenizer.load(folder / "tokenizer")
-    request = fingerprint([config.tokenizer.model_dump(), config.seed, config.validation_share, store.fingerprint])
+    request = fingerprint(
+        [config.tokenizer.model_dump(), config.seed, config.validation_share, store.fingerprint]
+    )
     marker = folder / "tokenizer" / "trained.json"
     if not (marker.exists() and json.loads(marker.read_bytes()).get("request") == request):
         log.info("training a tokenizer of %d entries", config.tokenizer.vocab_size)
@@ -172,7 +178,8 @@ def _write_shards(
     config: PrepareConfig, folder: Path, store: CleanStore, tokenizer: Tokenizer, source_name: str
 ) -> Manifest:
     writers = {
-        split: ShardWriter(folder, split, tokenizer, config.tokens_per_shard) for split in ("train", "validation")
+        split: ShardWriter(folder, split, tokenizer, config.tokens_per_shard)
+        for split in ("train", "validation")
     }
     pending: dict[str, list[str]] = {split: [] for split in writers}
     sizes = dict.fromkeys(writers, 0)

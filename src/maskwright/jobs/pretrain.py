@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..report import write_report
-from ..training.pretraining import PretrainConfig, run_pretraining
+from ..training.pretrain_config import PretrainConfig
+from ..training.pretraining import run_pretraining
 from .outputs import claim_output
 
 __all__ = ["pretrain_model"]
@@ -33,5 +34,7 @@ def pretrain_model(
     claim_output(config, folder, resume=resume, overwrite=overwrite)
     summary = run_pretraining(config, folder)
     command = f"maskwright pretrain -o {folder}"
-    write_report(folder / "report.html", folder.name, data=Path(config.data), pretrain=folder, command=command)
+    write_report(
+        folder / "report.html", folder.name, data=Path(config.data), pretrain=folder, command=command
+    )
     return {"output": str(folder), "report": str(folder / "report.html"), **summary}

@@ -102,7 +102,7 @@ def _keep(keys: DropoutKeys, block: Block, num_heads: int, site: int, p: float, 
     if min(block.lengths) == block.length:
         return flat.view(-1, block.length, block.length)
     keep = flat.new_zeros(len(block.rows), num_heads, block.length, block.length)
-    for row, (part, real) in enumerate(zip(flat.split(sizes), block.lengths, strict=True)):
+    for row, (part, real) in enumerate(zip(torch.split(flat, sizes), block.lengths, strict=True)):
         keep[row, :, :real, :real] = part.view(num_heads, real, real)
     return keep.view(-1, block.length, block.length)
 
@@ -137,7 +137,12 @@ class _BlockAttention(torch.autograd.Function):
                 keep = _keep(keys, block, num_heads, site, p, qkv_ND.dtype)
                 grad_out = grad_out * (1 / (1 - p))
             probabilities = _probabilities(query, key, block, num_heads)
-            _put(grad_qkv_ND, _block_backward(probabilities, keep, query, key, value, grad_out), block, num_heads)
+            _put(
+                grad_qkv_ND,
+                _block_backward(probabilities, keep, query, key, value, grad_out),
+                block,
+                num_heads,
+            )
         return grad_qkv_ND, None, None, None, None, None
 
 

@@ -92,7 +92,9 @@ def _drop(scaled_ND: Tensor, keys: DropoutKeys, lengths: tuple[int, ...], site: 
     return apply_keep(scaled_ND.contiguous(), keep)
 
 
-def dropout(hidden_ND: Tensor, keys: DropoutKeys | None, lengths: tuple[int, ...], site: int, p: float) -> Tensor:
+def dropout(
+    hidden_ND: Tensor, keys: DropoutKeys | None, lengths: tuple[int, ...], site: int, p: float
+) -> Tensor:
     """Drop hidden values of N tokens.
 
     Args:

@@ -28,7 +28,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(EncoderLayer(config, number) for number in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(config, number) for number in range(config.num_hidden_layers)
+        )
 
     def forward(self, ids_N: Tensor, layout: Layout, keys: DropoutKeys | None = None) -> Tensor:
         """Encode sequences.

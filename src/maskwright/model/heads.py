@@ -43,7 +43,12 @@ class MaskedLM(nn.Module):
         return F.linear(self.features(hidden_MD), self.encoder.embeddings.word.weight, self.head_bias)
 
     def forward(
-        self, ids_N: Tensor, layout: Layout, targets_M: Tensor, labels_M: Tensor, keys: DropoutKeys | None = None
+        self,
+        ids_N: Tensor,
+        layout: Layout,
+        targets_M: Tensor,
+        labels_M: Tensor,
+        keys: DropoutKeys | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Summed loss over the predicted positions.
 

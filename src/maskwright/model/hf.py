@@ -17,7 +17,14 @@ from ..core.errors import CheckpointError
 from ..core.files import atomic_open, read_json, write_json
 from .config import EncoderConfig
 
-__all__ = ["export_model", "from_hf_names", "load_encoder_config", "load_tensors", "load_weights", "to_hf_names"]
+__all__ = [
+    "export_model",
+    "from_hf_names",
+    "load_encoder_config",
+    "load_tensors",
+    "load_weights",
+    "to_hf_names",
+]
 
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
@@ -72,7 +79,9 @@ def to_hf_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def from_hf_names(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+def from_hf_names(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], place: str
+) -> dict[str, Tensor]:
     """Find the tensors of one of our models among tensors with published names.
 
     Args:

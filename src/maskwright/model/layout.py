@@ -49,7 +49,7 @@ class Layout:
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
-        assert lengths and min(lengths) >= 1
+        assert min(lengths) >= 1
         self.lengths = tuple(int(length) for length in lengths)
         self.device = torch.device(device)
         self.longest = max(self.lengths)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -63,7 +62,9 @@ class MaskedBatch:
         return {"eligible": self.num_eligible, "real_tokens": self.num_tokens}
 
 
-def mask_batch(stream: SampleStream, masker: Masker, first: int, count: int, epoch: int | None) -> MaskedBatch:
+def mask_batch(
+    stream: SampleStream, masker: Masker, first: int, count: int, epoch: int | None
+) -> MaskedBatch:
     """Make a micro-batch of samples `first` to `first + count`.
 
     Args:
@@ -125,7 +126,9 @@ class MaskedLMStream:
         """This rank's micro-batches of the next step."""
         first = self.consumed + self.rank * self.share
         batches = [
-            mask_batch(self.samples, self.masker, first + done, min(self.micro_batch_size, self.share - done), None)
+            mask_batch(
+                self.samples, self.masker, first + done, min(self.micro_batch_size, self.share - done), None
+            )
             for done in range(0, self.share, self.micro_batch_size)
         ]
         self.consumed += self.batch_size

@@ -34,7 +34,12 @@ class SingleEngine:
     """
 
     def __init__(
-        self, model: nn.Module, make_optimizer: MakeOptimizer, device: str, precision: str, max_grad_norm: float
+        self,
+        model: nn.Module,
+        make_optimizer: MakeOptimizer,
+        device: str,
+        precision: str,
+        max_grad_norm: float,
     ) -> None:
         self.model = model.to(device)
         self.max_grad_norm = max_grad_norm
@@ -97,7 +102,7 @@ class SingleEngine:
 
     def _cast(self) -> None:
         if self.masters is not self.parameters:
-            torch._foreach_copy_(self.parameters, self.masters)
+            torch._foreach_copy_(list[Tensor](self.parameters), list[Tensor](self.masters))
 
     def state(self) -> dict[str, Any]:
         """Weights and optimiser state by parameter name."""
@@ -126,7 +131,8 @@ class SingleEngine:
             values = state.get("optimizer", {}).get(name, {})
             if values:
                 self.optimizer.state[master] = {
-                    key: value.clone() if isinstance(value, Tensor) else value for key, value in values.items()
+                    key: value.clone() if isinstance(value, Tensor) else value
+                    for key, value in values.items()
                 }
         self._cast()
 

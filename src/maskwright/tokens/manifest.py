@@ -109,5 +109,7 @@ def load_manifest(folder: Path) -> Manifest:
     except (ConfigError, DataError, AttributeError) as error:
         raise ShardError(f"{error}; prepare the data again") from error
     if manifest.fingerprint != claimed:
-        raise ShardError(f"{path}: was changed after it was written (fingerprint {claimed}); prepare the data again")
+        raise ShardError(
+            f"{path}: was changed after it was written (fingerprint {claimed}); prepare the data again"
+        )
     return manifest

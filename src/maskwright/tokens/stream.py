@@ -57,7 +57,14 @@ class SampleStream:
     """
 
     def __init__(
-        self, data: TokenData, sequence_length: int, bos_id: int, eos_id: int, seed: int, *, shuffle: bool = True
+        self,
+        data: TokenData,
+        sequence_length: int,
+        bos_id: int,
+        eos_id: int,
+        seed: int,
+        *,
+        shuffle: bool = True,
     ) -> None:
         self.data, self.seed, self.shuffle = data, seed, shuffle
         self.bos_id, self.eos_id = bos_id, eos_id
@@ -68,7 +75,9 @@ class SampleStream:
                 f"({self.window} and two specials); add text or lower sequence_length"
             )
         # One window fewer leaves room for the offset of the epoch.
-        self.samples_per_epoch = max(1, (data.num_tokens - (self.window - 1 if shuffle else 0)) // self.window)
+        self.samples_per_epoch = max(
+            1, (data.num_tokens - (self.window - 1 if shuffle else 0)) // self.window
+        )
 
     def _offset(self, epoch: int) -> int:
         spare = self.data.num_tokens - self.samples_per_epoch * self.window

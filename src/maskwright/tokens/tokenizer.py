@@ -66,12 +66,13 @@ class Tokenizer:
         self.reference.encode_special_tokens = True
         self.place = place
         self.vocab_size: int = self.reference.get_vocab_size()
-        ids = [self.reference.token_to_id(token) for token in SPECIAL_TOKENS]
-        missing = [token for token, number in zip(SPECIAL_TOKENS, ids, strict=True) if number is None]
+        found = {token: self.reference.token_to_id(token) for token in SPECIAL_TOKENS}
+        missing = [token for token, number in found.items() if number is None]
         if missing:
             raise TokenizerError(
                 f"{place}: has no {', '.join(missing)}; a RoBERTa vocabulary has {' '.join(SPECIAL_TOKENS)}"
             )
+        ids = [number for number in found.values() if number is not None]
         self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id = ids
 
     @cached_property
@@ -93,7 +94,9 @@ class Tokenizer:
 
             fast = gigatoken.Tokenizer.from_json(json.dumps(plain))
         except Exception as error:  # an unsupported vocabulary must not stop the work
-            log.warning("%s: the fast encoder cannot be used (%s); the reference takes over", self.place, error)
+            log.warning(
+                "%s: the fast encoder cannot be used (%s); the reference takes over", self.place, error
+            )
             return None
         return fast if self._agrees(fast, _PROBES) else None
 
@@ -137,7 +140,9 @@ class Tokenizer:
 
         smallest = 256 + len(SPECIAL_TOKENS)
         if vocab_size < smallest:
-            raise TokenizerError(f"vocab_size is {vocab_size}, expected at least {smallest}: bytes and specials")
+            raise TokenizerError(
+                f"vocab_size is {vocab_size}, expected at least {smallest}: bytes and specials"
+            )
         reference = Reference(models.BPE())
         reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         reference.decoder = decoders.ByteLevel()
@@ -149,7 +154,9 @@ class Tokenizer:
         )
         reference.train_from_iterator(texts, trainer)
         reference.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
-        reference.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+        reference.post_processor = processors.RobertaProcessing(
+            ("</s>", 2), ("<s>", 0), add_prefix_space=False
+        )
         return cls(reference.to_str(), "trained tokenizer")
 
     @classmethod

@@ -11,6 +11,7 @@ import logging
 import re
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 
 from ..core.errors import CheckpointError, DataError, UserError
 from ..core.files import publish_folder, read_json, storage_errors, write_json
+from ..core.fingerprint import fingerprint
 from ..core.inventory import FileEntry, describe_file
 
 __all__ = ["Checkpoints", "LoadedCheckpoint"]
@@ -74,30 +76,39 @@ class Checkpoints:
         Raises:
             StorageError: the storage refused; nothing was published.
         """
-        import torch.distributed.checkpoint as dcp
-
         final = self.path(step)
         temporary = self.folder / f".partial-{final.name}"
         with storage_errors(final):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            writer = dcp.FileSystemWriter(temporary, single_file_per_rank=True, thread_count=1)
-            with warnings.catch_warnings():
-                # A single process is what is meant here, and torch warns about it at every save.
-                warnings.simplefilter("ignore")
-                _with_clear_errors(lambda: dcp.save(_flatten(tensors), storage_writer=writer, no_dist=True))
-            files = sorted(path.name for path in temporary.iterdir())
-            entries = [describe_file(temporary, name).model_dump() for name in files]
-            manifest = {"format_version": FORMAT_VERSION, "step": step, "progress": progress, **self.about}
-            write_json(temporary / _MANIFEST, {**manifest, "files": entries})
-            if final.exists():
-                shutil.rmtree(final)
-        publish_folder(temporary, final)
-        self._forget()
+        try:
+            with storage_errors(final):
+                self._write(temporary, step, tensors, progress)
+                if final.exists():
+                    shutil.rmtree(final)
+            publish_folder(temporary, final)
+        except BaseException:
+            # What is left of it may be what fills the disk.
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        self._forget(step)
         return final
 
-    def _forget(self) -> None:
-        for step in self.steps()[: -self.keep]:
+    def _write(self, folder: Path, step: int, tensors: dict[str, Any], progress: dict[str, Any]) -> None:
+        from torch.distributed.checkpoint.filesystem import FileSystemWriter
+        from torch.distributed.checkpoint.state_dict_saver import save
+
+        writer = FileSystemWriter(folder, single_file_per_rank=True, thread_count=1)
+        _quietly(lambda: save(_flatten(tensors), storage_writer=writer, no_dist=True))
+        files = sorted(path.name for path in folder.iterdir())
+        entries = [describe_file(folder, name).model_dump() for name in files]
+        manifest = {"format_version": FORMAT_VERSION, "step": step, "progress": progress, **self.about}
+        manifest["files"] = entries
+        write_json(folder / _MANIFEST, {"fingerprint": fingerprint(manifest), **manifest})
+
+    def _forget(self, newest: int) -> None:
+        """Remove what is too old. Later steps are damaged ones that were passed over; they stay."""
+        for step in [step for step in self.steps() if step <= newest][: -self.keep]:
             shutil.rmtree(self.path(step), ignore_errors=True)
         for leftover in self.folder.glob(".partial-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -115,7 +126,9 @@ class Checkpoints:
             except UserError as error:
                 log.warning("%s; going back to the checkpoint before it", error)
         if steps:
-            raise CheckpointError(f"{self.folder}: none of its {len(steps)} checkpoints is whole; start a new run")
+            raise CheckpointError(
+                f"{self.folder}: none of its {len(steps)} checkpoints is whole; start a new run"
+            )
         return None
 
     def load(self, step: int) -> LoadedCheckpoint:
@@ -126,14 +139,19 @@ class Checkpoints:
         """
         path = self.path(step)
         try:
-            manifest = read_json(path / _MANIFEST)
+            manifest = dict(read_json(path / _MANIFEST))
+            version, claimed = manifest["format_version"], manifest.pop("fingerprint", None)
             entries = [FileEntry.model_validate(entry) for entry in manifest["files"]]
         except (DataError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: has no readable {_MANIFEST} ({error}); {_REMEDY}") from error
-        if manifest.get("format_version") != FORMAT_VERSION:
+        if version != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: has format version {manifest.get('format_version')!r}, this Maskwright reads "
+                f"{path}: has format version {version!r}, this Maskwright reads "
                 f"{FORMAT_VERSION}; use the version that wrote it"
+            )
+        if claimed != fingerprint(manifest):
+            raise CheckpointError(
+                f"{path / _MANIFEST}: was changed after it was written (fingerprint {claimed}); {_REMEDY}"
             )
         for entry in entries:
             entry.check(path, CheckpointError, _REMEDY, content=True)
@@ -142,32 +160,37 @@ class Checkpoints:
 
 def _read_tensors(path: Path) -> dict[str, Any]:
     """Every tensor of a checkpoint, by its path in the nested dicts."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = dcp.FileSystemReader(path)
+    reader = FileSystemReader(path)
     described: dict[str, Any] = reader.read_metadata().state_dict_metadata
     flat = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in described.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dcp.load(flat, storage_reader=reader, no_dist=True)
+    _quietly(lambda: load(flat, storage_reader=reader, no_dist=True))
     return flat
 
 
-def _with_clear_errors(action: Any) -> None:
-    """Find the operating system's refusal inside what torch wraps around it."""
+def _quietly(action: Callable[[], Any]) -> None:
+    """Run torch's distributed checkpoint without its warnings and the wrapping of its errors."""
     try:
-        action()
-    except Exception as error:
-        cause: BaseException | None = error
-        failures = getattr(error, "failures", None)
-        if failures:
-            first = next(iter(failures.values()))
-            cause = first[0] if isinstance(first, tuple) else first
-        while cause is not None and not isinstance(cause, OSError):
-            cause = cause.__cause__ or cause.__context__
+        with warnings.catch_warnings():
+            # A single process is what is meant here, and torch warns about it at every save.
+            warnings.simplefilter("ignore")
+            action()
+    except BaseException as error:  # torch's CheckpointException is no Exception
+        cause = _refusal(error)
         if cause is None:
             raise
         raise cause from error
+
+
+def _refusal(error: BaseException) -> BaseException | None:
+    """The refusal of the operating system, or the user's, inside what torch wraps around it."""
+    failures = getattr(error, "failures", None)
+    cause: BaseException | None = next(iter(failures.values()))[0] if failures else error
+    while cause is not None and not isinstance(cause, OSError | KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 _SEPARATOR = "/"
@@ -192,4 +215,3 @@ def _unflatten(flat: dict[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[name] = value
     return tree
-

@@ -45,10 +45,16 @@ class FillMaskPredictor:
     def _encode(self, text: str) -> np.ndarray[Any, Any]:
         """Ids of a text; here, and only here, `<mask>` in it is the mask."""
         before, *after = text.split(MASK)
-        ids = [self.tokenizer.bos_id, *self.tokenizer.encode(before.rstrip(" ") if after else before).tolist()]
+        ids = [
+            self.tokenizer.bos_id,
+            *self.tokenizer.encode(before.rstrip(" ") if after else before).tolist(),
+        ]
         for number, part in enumerate(after, 1):
             last = number == len(after)
-            ids += [self.tokenizer.mask_id, *self.tokenizer.encode(part if last else part.rstrip(" ")).tolist()]
+            ids += [
+                self.tokenizer.mask_id,
+                *self.tokenizer.encode(part if last else part.rstrip(" ")).tolist(),
+            ]
         return np.array([*ids, self.tokenizer.eos_id], np.int64)
 
     @torch.no_grad()
@@ -72,7 +78,9 @@ class FillMaskPredictor:
             raise DataError(f"{text[:60]!r}: has no {MASK}; write {MASK} where a word is missing")
         ids = self._encode(text)
         if len(ids) > self.max_length:
-            raise DataError(f"{text[:60]!r}: has {len(ids)} tokens, the model takes {self.max_length}; shorten it")
+            raise DataError(
+                f"{text[:60]!r}: has {len(ids)} tokens, the model takes {self.max_length}; shorten it"
+            )
         hidden = self.model.encoder(torch.from_numpy(ids), Layout([len(ids)]))
         places = torch.from_numpy(np.flatnonzero(ids == self.tokenizer.mask_id))
         best = self.model.logits(hidden[places]).softmax(-1).topk(self.num_guesses)

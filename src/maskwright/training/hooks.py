@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -31,27 +32,38 @@ class Hook(Protocol):
 class JsonLines:
     """Appends each record to `metrics.jsonl` at once, so that a crash loses none.
 
+    While the storage refuses, lines wait in memory: a full disk does not end a run.
+
     Args:
         path: the file; lines of an earlier start stay.
+
+    Raises:
+        StorageError: the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         with storage_errors(path):
             _end_torn_line(path)
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab", buffering=0)
         self._path = path
+        self._waiting = bytearray()
 
     def record(self, record: Record) -> None:
         """Write one line; numbers that JSON does not know become null."""
         clean = {name: None if _strange(value) else value for name, value in record.items()}
-        with storage_errors(self._path):
-            self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
-            self._file.flush()
+        self._waiting += json.dumps(clean, ensure_ascii=False).encode() + b"\n"
+        try:
+            while self._waiting:
+                del self._waiting[: self._file.write(self._waiting)]
+        except OSError as error:
+            log.warning("%s: %s; its lines wait until there is room", self._path, error.strerror or error)
 
     def close(self) -> None:
         """Flush to the device."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if self._waiting:
+            log.warning("%s: the last %d bytes could not be written", self._path, len(self._waiting))
+        with contextlib.suppress(OSError), self._file:
+            os.fsync(self._file.fileno())
 
 
 def _end_torn_line(path: Path) -> None:
@@ -82,17 +94,17 @@ class TensorBoard:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise MissingDependencyError("tensorboard", "train", "write TensorBoard events") from error
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def record(self, record: Record) -> None:
         """Write each number under `kind/name`."""
         for name, value in record.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
     def close(self) -> None:
         """Flush the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class LogLines:

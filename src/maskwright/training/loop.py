@@ -138,6 +138,7 @@ class _Run:
         self.parts, self.plan, self.request = parts, plan, request
         self.progress, self.window = _Progress(), _Window()
         self.last_evaluation: Record = {}
+        self.saved_step = 0
         self._resume()
 
     def _tell(self, record: Record) -> None:
@@ -225,7 +226,10 @@ class _Run:
             "tokens_seen": self.progress.tokens,
         }
         if "eligible" in sums:
-            record |= {"mask_rate": sums["targets"] / max(1.0, sums["eligible"]), "eligible": sums["eligible"]}
+            record |= {
+                "mask_rate": sums["targets"] / max(1.0, sums["eligible"]),
+                "eligible": sums["eligible"],
+            }
         if self.plan.peak_flops:
             record["peak_share"] = speed * self.plan.flops_per_token / self.plan.peak_flops
         self._tell(record)
@@ -246,13 +250,15 @@ class _Run:
         }
         try:
             self.parts.checkpoints.save(self.progress.step, self.parts.engine.state(), state)
+            self.saved_step = self.progress.step
         except StorageError as error:
             if required:
                 raise
             self._event(f"WARNING: no checkpoint was saved: {error}")
 
     def _stop(self) -> None:
-        self._save(required=True)
+        if self.saved_step != self.progress.step:
+            self._save(required=True)
         self._event(f"stopped by {self.request.reason} after saving a checkpoint")
         raise Interrupted(
             f"stopped by {self.request.reason} at step {self.progress.step} of {self.plan.total_steps}; "

@@ -22,7 +22,9 @@ class OptimizerConfig(Config):
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean of gradients")
     beta2: float = Field(0.98, ge=0, lt=1, description="decay of the mean of squared gradients")
     eps: float = Field(1e-6, gt=0, description="added to the root of the squared mean")
-    weight_decay: float = Field(0.01, ge=0, description="decay of matrices and tables a unit of learning rate")
+    weight_decay: float = Field(
+        0.01, ge=0, description="decay of matrices and tables a unit of learning rate"
+    )
 
 
 def optimizer_factory(

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
 
 import numpy as np
-import torch
-from pydantic import Field, model_validator
 
-from ..core.config import Config, dump_config
+from ..core.config import dump_config
 from ..core.errors import ConfigError, TokenizerError
 from ..core.files import write_json
 from ..core.log import get_logger
 from ..core.machine import describe_machine, library_versions, peak_memory_bytes
-from ..model.config import MODEL_SIZES, EncoderConfig
+from ..model.config import EncoderConfig
 from ..model.encoder import initialize
 from ..model.heads import MaskedLM
 from ..model.hf import export_model, load_encoder_config, load_weights
-from ..objectives.masking import Masker, MaskingConfig
-from ..objectives.mlm import MaskedBatch, MaskedLMStream, fixed_batches, masked_lm_loss
+from ..objectives.masking import Masker
+from ..objectives.mlm import MaskedLMStream, fixed_batches, masked_lm_loss
 from ..parallel.engine import Engine
 from ..parallel.single import SingleEngine
 from ..planner.flops import model_flops_per_token
@@ -31,92 +28,20 @@ from ..tokens.shards import TokenData, open_split
 from ..tokens.stream import SampleStream
 from ..tokens.tokenizer import Tokenizer
 from .checkpoint import Checkpoints
-from .device import DeviceName, Precision, measure_matrix_peak, resolve_device, resolve_precision
+from .device import measure_matrix_peak, resolve_device, resolve_precision
 from .hooks import Hook, JsonLines, LogLines, Record, TensorBoard
 from .loop import Parts, Plan, train
-from .optimizers import OptimizerConfig, optimizer_factory
+from .mlm_evaluation import measure
+from .optimizers import optimizer_factory
+from .pretrain_config import PretrainConfig
 from .samples import sample_predictions
-from .schedules import ScheduleConfig, learning_rate
+from .schedules import learning_rate
 from .unigram import unigram_loss
 
-__all__ = ["ModelConfig", "PretrainConfig", "evaluate_export", "run_pretraining"]
+__all__ = ["run_pretraining"]
 
 log = get_logger(__name__)
 VERSIONS = ("maskwright", "torch", "tokenizers", "gigatoken", "numpy", "transformers")
-
-
-class ModelConfig(Config):
-    """A named size, with changes to it."""
-
-    size: Literal["tiny", "small", "base", "large", "xl", "xxl"] = Field("base", description="named shape")
-    num_hidden_layers: int | None = Field(None, ge=1, description="encoder layers, instead of the size's")
-    hidden_size: int | None = Field(None, ge=8, description="width, instead of the size's")
-    num_attention_heads: int | None = Field(None, ge=1, description="heads, instead of the size's")
-    intermediate_size: int | None = Field(None, ge=8, description="feed-forward width, instead of the size's")
-    max_position_embeddings: int | None = Field(None, ge=4, description="default: sequence_length + 2")
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1, description="share of hidden values dropped")
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1, description="share of attention dropped")
-    layer_norm_eps: float = Field(1e-5, gt=0, description="added to the variance in layer norms")
-    initializer_range: float = Field(0.02, gt=0, description="standard deviation of initial weights")
-
-    def resolve(self, vocab_size: int, sequence_length: int) -> EncoderConfig:
-        """The full shape for a vocabulary and a sequence length."""
-        values = dict(MODEL_SIZES[self.size])
-        values |= {k: v for k, v in self.model_dump(exclude={"size"}).items() if v is not None}
-        values.setdefault("max_position_embeddings", sequence_length + 2)
-        return EncoderConfig(vocab_size=vocab_size, **values)
-
-
-class BatchConfig(Config):
-    """How many sequences one step sees."""
-
-    sequences: int = Field(256, ge=1, description="sequences of one optimiser step")
-    micro_sequences: int = Field(32, ge=1, description="sequences computed at a time; only memory and speed")
-
-
-class EvaluationConfig(Config):
-    """How the run is looked at while it goes."""
-
-    every_steps: int = Field(500, ge=1, description="steps between validations")
-    sequences: int = Field(512, ge=1, description="validation sequences, the same ones every time")
-
-
-class CheckpointConfig(Config):
-    """When the run is saved."""
-
-    every_steps: int = Field(500, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=1, description="how many of the newest stay")
-
-
-class PretrainConfig(Config):
-    """Everything that decides a pretraining run."""
-
-    data: str = Field(description="folder made by maskwright prepare")
-    model: ModelConfig = ModelConfig()
-    init_from: str | None = Field(None, description="Hugging Face folder whose weights to start from")
-    sequence_length: int = Field(512, ge=8, description="tokens of a sequence, its two specials included")
-    batch: BatchConfig = BatchConfig()
-    steps: int = Field(10_000, ge=1, description="optimiser steps")
-    masking: MaskingConfig = MaskingConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    max_grad_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0: never")
-    precision: Precision = Field("auto", description="auto takes bf16 where the device has it")
-    device: DeviceName = Field("auto", description="auto takes CUDA where there is one")
-    seed: int = Field(0, ge=0, description="decides weights, order, masks and dropout")
-    evaluation: EvaluationConfig = EvaluationConfig()
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    log_every_steps: int = Field(10, ge=1, description="steps between training records")
-
-    @model_validator(mode="after")
-    def _positions_suffice(self) -> Self:
-        rows = self.model.max_position_embeddings
-        if rows is not None and rows < self.sequence_length + 2:
-            raise ValueError(
-                f"sequence_length {self.sequence_length} needs model.max_position_embeddings of at least "
-                f"{self.sequence_length + 2}, not {rows}"
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -141,8 +66,8 @@ def _open(config: PretrainConfig) -> _Setting:
     tokenizer = Tokenizer.load(folder / "tokenizer")
     if tokenizer.fingerprint != manifest.tokenizer.fingerprint:
         raise TokenizerError(
-            f"{folder / 'tokenizer'}: was changed after the shards were made (fingerprint "
-            f"{tokenizer.fingerprint}, the shards have {manifest.tokenizer.fingerprint}); prepare the data again"
+            f"{folder / 'tokenizer'}: was changed after the shards were made (its fingerprint is "
+            f"{tokenizer.fingerprint}, theirs {manifest.tokenizer.fingerprint}); prepare the data again"
         )
     shape = _shape(config, tokenizer)
     device = resolve_device(config.device)
@@ -174,8 +99,8 @@ def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
     tokenizer.require_size(shape.vocab_size, config.init_from)
     if config.sequence_length > shape.max_length:
         raise ConfigError(
-            f'"sequence_length" is {config.sequence_length}, but {config.init_from} takes {shape.max_length}; '
-            "lower it"
+            f'"sequence_length" is {config.sequence_length}, but {config.init_from} takes '
+            f"{shape.max_length}; lower it"
         )
     return shape
 
@@ -187,79 +112,9 @@ def _evaluator(setting: _Setting) -> Callable[[Engine], Record]:
         batches = fixed_batches(
             setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
         )
-        return _measure(batches, lambda batch: engine.forward(masked_lm_loss, batch))
+        return measure(batches, lambda batch: engine.forward(masked_lm_loss, batch))
 
     return evaluate
-
-
-def _measure(batches: Iterable[MaskedBatch], forward: Callable[[MaskedBatch], dict[str, float]]) -> Record:
-    sums: dict[str, float] = {"loss_sum": 0.0, "correct": 0.0, "targets": 0.0}
-    for batch in batches:
-        for name, value in forward(batch).items():
-            sums[name] += value
-        sums["targets"] += batch.num_targets
-    loss = sums["loss_sum"] / max(1.0, sums["targets"])
-    accuracy = sums["correct"] / max(1.0, sums["targets"])
-    return {"loss": loss, "accuracy": accuracy, "perplexity": math.exp(min(loss, 700.0))}
-
-
-@torch.no_grad()
-def evaluate_export(
-    model_folder: Path,
-    data_folder: Path,
-    *,
-    sequence_length: int | None,
-    num_sequences: int,
-    mlm_probability: float,
-    seed: int,
-) -> Record:
-    """Validation loss of an exported model on a data folder, in fp32.
-
-    Args:
-        model_folder: Hugging Face folder.
-        data_folder: made by `prepare` with the same tokenizer.
-        sequence_length: tokens of a sequence; None takes the longest the model allows.
-        num_sequences: validation sequences at most.
-        mlm_probability: share of tokens predicted.
-        seed: decides the fixed masks; with the run's seed the numbers are the run's own.
-
-    Returns:
-        `loss` in nats, `accuracy`, `perplexity`, `unigram_loss`, `targets`.
-
-    Raises:
-        TokenizerError: the data was made with another vocabulary.
-        UserError: model or data cannot be used.
-    """
-    shape, _ = load_encoder_config(model_folder)
-    tokenizer = Tokenizer.load(model_folder)
-    data = open_split(data_folder, "validation")
-    if Tokenizer.load(data_folder / "tokenizer").reference.get_vocab() != tokenizer.reference.get_vocab():
-        raise TokenizerError(
-            f"{data_folder}: was prepared with another vocabulary than {model_folder} has; "
-            "prepare it with tokenizer.path set to the model's folder"
-        )
-    model = MaskedLM(shape)
-    load_weights(model, model_folder)
-    masking = MaskingConfig(mlm_probability=mlm_probability)
-    masker = Masker(masking, seed, tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids)
-    length = sequence_length or shape.max_length
-    stream = SampleStream(data, length, tokenizer.bos_id, tokenizer.eos_id, seed, shuffle=False)
-    batches = list(fixed_batches(stream, masker, num_sequences, 16))
-
-    def forward(batch: MaskedBatch) -> dict[str, float]:
-        loss, sums = masked_lm_loss(model, batch, train=False)
-        return {"loss_sum": loss.item(), "correct": sums["correct"].item()}
-
-    entry = data.manifest.token_counts
-    counts = np.fromfile(data_folder / entry.path, dtype="<i8")
-    labels = [batch.labels_M.numpy() for batch in batches]
-    baseline = unigram_loss(counts, labels, tokenizer.special_ids)
-    return {
-        "task": "masked-lm",
-        **_measure(batches, forward),
-        "unigram_loss": baseline,
-        "targets": sum(len(batch) for batch in labels),
-    }
 
 
 def _plan(setting: _Setting, peak: float) -> Plan:
@@ -310,7 +165,12 @@ def run_pretraining(config: PretrainConfig, folder: Path, hooks: Sequence[Hook] 
         model, optimizer_factory(config.optimizer), setting.device, setting.precision, config.max_grad_norm
     )
     about = {"config": dump_config(config), "versions": library_versions(VERSIONS)}
-    watchers = [JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "events"), LogLines(config.steps), *hooks]
+    watchers: list[Hook] = [
+        JsonLines(folder / "metrics.jsonl"),
+        TensorBoard(folder / "events"),
+        LogLines(config.steps),
+        *hooks,
+    ]
     parts = Parts(
         stream=MaskedLMStream(
             setting.training, setting.masker, config.batch.sequences, config.batch.micro_sequences

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -54,10 +54,18 @@ class LabelledFiles(Config):
     train: str = Field(description="training examples")
     validation: str | None = Field(None, description="looked at while training; default: a share of train")
     test: str | None = Field(None, description="measured once at the end; default: validation")
-    validation_share: float = Field(0.1, gt=0, lt=1, description="share held out where validation is not given")
-    text_field: str | int = Field("text", description="column or key of the text; a number counts columns from 0")
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="share held out where validation is not given"
+    )
+    text_field: str | int = Field(
+        "text", description="column or key of the text; a number counts columns from 0"
+    )
     text_b_field: str | int | None = Field(None, description="the same for the second text of a pair")
     label_field: str | int = Field("label", description="the same for the label")
+    header: Literal["auto", "yes", "no"] | bool = Field(
+        "auto", description="whether a table names its columns"
+    )
+    on_empty: Literal["error", "skip"] = Field("error", description="what to do with a row without text")
 
 
 class FinetuneConfig(Config):
@@ -110,7 +118,9 @@ def _read(files: LabelledFiles, path: str, label_names: Sequence[str] | None) ->
         text_field=files.text_field,
         label_field=files.label_field,
         text_b_field=files.text_b_field,
+        header=files.header,
         label_names=label_names,
+        on_empty=files.on_empty,
     )
 
 
@@ -128,7 +138,11 @@ def _read_data(config: FinetuneConfig, tokenizer: Tokenizer, max_length: int) ->
         rows[name] = encode_texts(tokenizer, part.texts, part.texts_b, max_length)
         if rows[name].num_truncated:
             log.warning(
-                "%d of %d %s texts were cut to %d tokens", rows[name].num_truncated, len(part), name, max_length
+                "%d of %d %s texts were cut to %d tokens",
+                rows[name].num_truncated,
+                len(part),
+                name,
+                max_length,
             )
     return _Data(training, validation, test, rows)
 
@@ -198,13 +212,22 @@ def run_finetuning(config: FinetuneConfig, folder: Path, hooks: Sequence[Hook] =
     about = {"config": dump_config(config), "versions": library_versions(VERSIONS)}
     parts = Parts(
         stream=ExampleStream(
-            data.rows["train"].rows, data.train.labels, config.seed, config.batch_size, config.micro_batch_size
+            data.rows["train"].rows,
+            data.train.labels,
+            config.seed,
+            config.batch_size,
+            config.micro_batch_size,
         ),
         objective=classification_loss,
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", config.keep_checkpoints, about),
         evaluate=_evaluator(data, config.micro_batch_size),
-        hooks=[JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "events"), LogLines(plan.total_steps), *hooks],
+        hooks=[
+            JsonLines(folder / "metrics.jsonl"),
+            TensorBoard(folder / "events"),
+            LogLines(plan.total_steps),
+            *hooks,
+        ],
     )
     log.info("%d training examples, %d classes, %d steps", len(data.train), len(names), plan.total_steps)
     result = train(parts, plan)
@@ -221,7 +244,11 @@ def _measure(model: SequenceClassifier, data: _Data, result: Record, folder: Pat
     report |= {
         "split": split,
         "num_truncated": {name: rows.num_truncated for name, rows in data.rows.items()},
-        "num_examples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "num_examples": {
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+        },
         "seconds": result["seconds"],
         "steps": result["step"],
         "peak_memory_bytes": peak_memory_bytes(),

@@ -75,7 +75,10 @@ class ClassificationPredictor:
         self, texts: Sequence[str], texts_b: Sequence[str] | None = None
     ) -> npt.NDArray[np.float32]:
         """Probabilities of the classes; fp32 of shape (len(texts), C)."""
-        encoded = encode_texts(self.tokenizer, texts, texts_b, self.max_length)
+        # Training texts were stripped when they were read.
+        first = [text.strip() for text in texts]
+        second = None if texts_b is None else [text.strip() for text in texts_b]
+        encoded = encode_texts(self.tokenizer, first, second, self.max_length)
         return class_probabilities(self.model, encoded.rows)
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -92,5 +95,7 @@ class ClassificationPredictor:
         for row in self.probabilities(texts, texts_b):
             order = np.argsort(-row, kind="stable")
             scores = {self.labels[i]: float(row[i]) for i in order}
-            results.append({"label": self.labels[order[0]], "probability": float(row[order[0]]), "scores": scores})
+            results.append(
+                {"label": self.labels[order[0]], "probability": float(row[order[0]]), "scores": scores}
+            )
         return results
