@@ -28,10 +28,21 @@ TOPICS = {
         ["hot", "sweet", "bitter", "golden", "fresh"],
     ),
 }
-PLACES = ["in the morning", "behind the house", "before it rains", "on the third of May", "with great care", ""]
+PLACES = [
+    "in the morning",
+    "behind the house",
+    "before it rains",
+    "on the third of May",
+    "with great care",
+    "",
+]
 ENDINGS = [".", ".", ".", ".", "!", "; nobody knows why."]
 
-PREPARE: dict[str, Any] = {"tokenizer": {"vocab_size": 400}, "validation_share": 0.1, "tokens_per_shard": 4000}
+PREPARE: dict[str, Any] = {
+    "tokenizer": {"vocab_size": 400},
+    "validation_share": 0.1,
+    "tokens_per_shard": 4000,
+}
 PRETRAIN: dict[str, Any] = {
     "model": {
         "size": "tiny",
@@ -63,7 +74,15 @@ FINETUNE: dict[str, Any] = {
 def sentence(chance: random.Random, topic: str) -> str:
     nouns, verbs, adjectives = TOPICS[topic]
     first, second = chance.choice(nouns), chance.choice(nouns)
-    words = ["The", chance.choice(adjectives), first, chance.choice(verbs), "the", second, chance.choice(PLACES)]
+    words = [
+        "The",
+        chance.choice(adjectives),
+        first,
+        chance.choice(verbs),
+        "the",
+        second,
+        chance.choice(PLACES),
+    ]
     return " ".join(word for word in words if word) + chance.choice(ENDINGS)
 
 

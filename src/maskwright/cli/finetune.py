@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .common import (
     Arguments,
     DryRun,
@@ -9,7 +11,6 @@ from .common import (
     Output,
     Overwrite,
     Resume,
-    default_output,
     run_verb,
     split_arguments,
 )
@@ -37,7 +38,7 @@ def finetune(
 
     recipe, overrides = split_arguments(arguments)
     config = resolve(FinetuneConfig, "finetune", recipe, overrides)
-    folder = default_output(output, "runs", f"{recipe}-finetune" if recipe else None, "finetune")
+    folder = output or Path("runs") / (f"{Path(recipe).stem}-finetune" if recipe else "finetune")
     run_verb(
         config,
         lambda: finetune_model(config, folder, resume=resume, overwrite=overwrite),

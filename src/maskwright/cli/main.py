@@ -6,12 +6,14 @@ fault. `MASKWRIGHT_DEBUG=1` shows tracebacks.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,10 +40,28 @@ app = typer.Typer(
     add_completion=False,
     epilog="Exit codes: 0 done, 2 bad input, 3 interrupted and resumable, 1 our fault.",
 )
+
+
+class _Escaped(Exception):  # noqa: N818 - it carries one
+    """Carries out of typer what typer would answer with exit codes of its own."""
+
+
+def _escaping(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except (KeyboardInterrupt, EOFError, OSError) as error:
+            raise _Escaped from error
+
+    return run
+
+
 for command in (prepare, pretrain, finetune, evaluate, predict, inspect, doctor, demo):
-    app.command()(command)
+    app.command()(_escaping(command))
 
 DEBUG = "MASKWRIGHT_DEBUG"
+_NO_MEMORY = "can't allocate memory"
 
 
 @app.callback()
@@ -61,7 +81,8 @@ def main() -> None:
         app()
     except SystemExit:
         raise
-    except BaseException as error:
+    except BaseException as escaped:
+        error = escaped.__cause__ or escaped if isinstance(escaped, _Escaped) else escaped
         if os.environ.get(DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
         sys.exit(_report(error))
@@ -96,7 +117,12 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 0, ""
     if isinstance(error, OSError) and (refusal := _storage_refusal(error)):
         return refusal.exit_code, str(refusal)
-    if isinstance(error, MemoryError):
+    # torch has an error of its own for a GPU, and none but a sentence for a CPU.
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or _NO_MEMORY in str(error)
+    ):
         return 2, "out of memory; lower the micro-batch or the model size"
     return 1, f"internal: {type(error).__name__}: {error}; please report it, with {DEBUG}=1 for the traceback"
 

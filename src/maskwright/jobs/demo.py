@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.config import apply_overrides, nearest_name, parse_config
+from ..core.config import Config, apply_overrides, nearest_name, parse_config
 from ..core.errors import ConfigError
 from ..core.files import read_json, storage_errors, write_json
 from ..core.log import get_logger
 from ..core.recipes import recipe_sections
 from ..report import write_report
 from .finetune import finetune_model
+from .outputs import claim_output
 from .prepare import PrepareConfig, prepare_data
 from .pretrain import pretrain_model
 
@@ -58,10 +59,10 @@ def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[s
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     log.info("1/4 prepare")
-    data = _unless_done(folder / "data", "", lambda f: prepare_data(prepare, f, resume=True))
+    data = prepare_data(prepare, folder / "data", resume=True)
     log.info("2/4 pretrain")
     model = _unless_done(
-        folder / "pretrain", "summary.json", lambda f: pretrain_model(pretrain, f, resume=True)
+        pretrain, folder / "pretrain", "summary.json", lambda f: pretrain_model(pretrain, f, resume=True)
     )
     log.info("3/4 fine-tune from the pretrained encoder")
     runs = {"pretrained": finetune, "random": finetune.replace(random_weights=True)}
@@ -70,6 +71,7 @@ def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[s
         if number == 4:
             log.info("4/4 fine-tune from random weights on the same budget")
         evaluations[name] = _unless_done(
+            config,
             folder / f"finetune-{name}",
             "evaluation.json",
             lambda f, c=config: finetune_model(c, f, resume=True),
@@ -113,9 +115,10 @@ def resolve_sections(recipe: str, folder: Path, overrides: Sequence[str]) -> dic
     return values
 
 
-def _unless_done(folder: Path, marker: str, work: Any) -> dict[str, Any]:
-    """The result of a step: read back if it is finished, else made."""
-    if marker and (folder / marker).exists():
+def _unless_done(config: Config, folder: Path, marker: str, work: Any) -> dict[str, Any]:
+    """The result of a step: read back if it is finished with the same settings, else made."""
+    if (folder / marker).exists():
+        claim_output(config, folder, resume=True, overwrite=False)
         log.info("%s: is finished already", folder)
         return {"output": str(folder), **read_json(folder / marker)}
     result: dict[str, Any] = work(folder)

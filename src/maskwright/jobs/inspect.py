@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
-from ..core.files import read_json
 from ..tokens.manifest import load_manifest
 from ..tokens.shards import TokenData, verify_folder
 from ..tokens.tokenizer import Tokenizer
@@ -38,7 +37,9 @@ def inspect_folder(
     if (folder / "metrics.jsonl").is_file():
         return _run(folder)
     if (folder / "config.json").is_file():
-        return {"kind": "model", "folder": str(folder), **read_json(folder / "config.json")}
+        from ..model.hf import load_encoder_config
+
+        return {"kind": "model", "folder": str(folder), **load_encoder_config(folder)[1]}
     raise DataError(f"{folder}: holds no prepared data, run or model; check the path")
 
 
@@ -75,7 +76,7 @@ def _data(folder: Path, document: int | None, split: str, verify: bool) -> dict[
 
 def _run(folder: Path) -> dict[str, Any]:
     newest: dict[str, dict[str, Any]] = {}
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
             newest[record["kind"]] = record

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import VERSION_KEY, Config, dump_config, parse_config, read_yaml
-from ..core.errors import ConfigError
-from ..core.files import prepare_output, write_text
+from ..core.errors import ConfigError, OutputExistsError
+from ..core.files import TEMPORARY_MARK, prepare_output, write_text
 
 __all__ = ["claim_output", "differences"]
 
@@ -50,6 +50,11 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
         raise ConfigError("both resume and overwrite were asked for; choose one")
     prepare_output(folder, resume=resume, overwrite=overwrite)
     path = folder / CONFIG_NAME
+    if resume and not path.exists() and _holds_work_of_others(folder):
+        raise OutputExistsError(
+            f"{folder}: is not empty and has no {CONFIG_NAME}, so nothing in it can be gone on with; "
+            "choose another output"
+        )
     if resume and path.exists():
         before = parse_config(type(config), read_yaml(path), str(path))
         found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
@@ -62,6 +67,11 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
                 "settings, or add --overwrite to start again"
             )
     write_text(path, dump_config(config))
+
+
+def _holds_work_of_others(folder: Path) -> bool:
+    """Anything but what a killed start of ours may have left before its first file was whole."""
+    return any(TEMPORARY_MARK not in child.name for child in folder.iterdir())
 
 
 def differences(

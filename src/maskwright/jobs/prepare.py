@@ -14,6 +14,7 @@ Each stage is published whole and is not repeated when the same command runs aga
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +22,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from ..core.config import Config, dump_config
-from ..core.errors import DataError, ShardError
-from ..core.files import write_json, write_text
+from ..core.errors import DataError, ShardError, TokenizerError
+from ..core.files import read_json, storage_errors, write_json, write_text
 from ..core.fingerprint import fingerprint
 from ..core.keyed import derive_key
 from ..core.log import get_logger
@@ -30,7 +31,7 @@ from ..core.progress import track
 from ..corpus import Audit, CleanStore, CorpusConfig, corpus_fingerprint, open_corpus, read_clean, write_clean
 from ..corpus.document import Document
 from ..tokens.manifest import Manifest, TokenizerEntry, load_manifest, save_manifest
-from ..tokens.shards import ShardWriter, write_array
+from ..tokens.shards import ShardWriter, open_split, write_array
 from ..tokens.tokenizer import Tokenizer
 from .outputs import claim_output
 
@@ -39,6 +40,8 @@ __all__ = ["PrepareConfig", "TokenizerConfig", "TopicsConfig", "prepare_data"]
 log = get_logger(__name__)
 _BATCH_CHARACTERS = 1 << 22
 _UNIT = 1 << 32
+_SPLITS = ("train", "validation")
+_TRAINED = "trained.json"
 
 
 class TokenizerConfig(Config):
@@ -121,11 +124,17 @@ def prepare_data(
 
 
 def _finished(folder: Path, config: PrepareConfig, source_name: str) -> dict[str, Any] | None:
+    """The result of an earlier start, if it is whole and made of the same."""
     try:
         manifest = load_manifest(folder)
-    except ShardError:
+        for split in manifest.splits:
+            open_split(folder, split)
+        tokenizer = Tokenizer.load(folder / "tokenizer")
+    except (ShardError, TokenizerError) as error:
+        log.debug("%s", error)
         return None
-    if manifest.provenance.get("request") != _request(config, source_name):
+    same = manifest.provenance.get("request") == _request(config, source_name)
+    if not same or tokenizer.fingerprint != manifest.tokenizer.fingerprint:
         return None
     return _summary(folder, manifest)
 
@@ -150,12 +159,24 @@ def _tokenizer(config: PrepareConfig, folder: Path, store: CleanStore) -> Tokeni
     request = fingerprint(
         [config.tokenizer.model_dump(), config.seed, config.validation_share, store.fingerprint]
     )
-    marker = folder / "tokenizer" / "trained.json"
-    if not (marker.exists() and json.loads(marker.read_bytes()).get("request") == request):
-        log.info("training a tokenizer of %d entries", config.tokenizer.vocab_size)
-        Tokenizer.train(_sample(config, store), config.tokenizer.vocab_size).save(folder / "tokenizer")
-        write_json(marker, {"request": request})
-    return Tokenizer.load(folder / "tokenizer")
+    done = _trained(folder / "tokenizer", request)
+    if done is not None:
+        return done
+    log.info("training a tokenizer of %d entries", config.tokenizer.vocab_size)
+    Tokenizer.train(_sample(config, store), config.tokenizer.vocab_size).save(folder / "tokenizer")
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    write_json(folder / "tokenizer" / _TRAINED, {"request": request, "fingerprint": tokenizer.fingerprint})
+    return tokenizer
+
+
+def _trained(folder: Path, request: str) -> Tokenizer | None:
+    """The tokenizer of an earlier start, if it was trained for the same and not changed since."""
+    try:
+        marker = read_json(folder / _TRAINED)
+        tokenizer = Tokenizer.load(folder)
+    except (DataError, TokenizerError):
+        return None
+    return tokenizer if marker == {"request": request, "fingerprint": tokenizer.fingerprint} else None
 
 
 def _sample(config: PrepareConfig, store: CleanStore) -> Iterator[str]:
@@ -177,10 +198,8 @@ def _sample(config: PrepareConfig, store: CleanStore) -> Iterator[str]:
 def _write_shards(
     config: PrepareConfig, folder: Path, store: CleanStore, tokenizer: Tokenizer, source_name: str
 ) -> Manifest:
-    writers = {
-        split: ShardWriter(folder, split, tokenizer, config.tokens_per_shard)
-        for split in ("train", "validation")
-    }
+    _discard_shards(folder)
+    writers = {split: ShardWriter(folder, split, tokenizer, config.tokens_per_shard) for split in _SPLITS}
     pending: dict[str, list[str]] = {split: [] for split in writers}
     sizes = dict.fromkeys(writers, 0)
     checked = False
@@ -218,6 +237,15 @@ def _write_shards(
     return manifest
 
 
+def _discard_shards(folder: Path) -> None:
+    """Remove the shards of an earlier start, and first of all what says that they are whole."""
+    with storage_errors(folder):
+        (folder / "manifest.json").unlink(missing_ok=True)
+        for split in _SPLITS:
+            if (folder / split).exists():
+                shutil.rmtree(folder / split)
+
+
 def _check(tokenizer: Tokenizer, texts: list[str]) -> bool:
     """Compare the fast encoder with the reference on the first texts of the corpus, once."""
     tokenizer.check_fast_path([text[:10_000] for text in texts[:20]])
@@ -242,7 +270,7 @@ def _write_topics(config: TopicsConfig, folder: Path, seed: int) -> None:
 
 
 def _summary(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    audit = json.loads((folder / "audit.json").read_bytes())
+    audit = read_json(folder / "audit.json")
     return {
         "output": str(folder),
         "documents_read": audit["documents_read"],

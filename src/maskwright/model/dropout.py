@@ -61,7 +61,9 @@ class DropoutKeys:
             values = torch.from_numpy(raw.view(np.uint8)[:size])
             # The top bits of the key decide the rounding; the generator mixes all of them anew.
             threshold = int(whole) + (((key >> 40) & 0xFFFF) < part * 65536)
-            torch.ge(values, threshold, out=keep[start : start + size])
+            torch.ge(values, min(threshold, 255), out=keep[start : start + size])
+            if threshold > 255:  # which torch would take for a byte of 0
+                keep[start : start + size] = 0
             start += size
         return keep
 

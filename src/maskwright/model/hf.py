@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import CheckpointError
+from ..core.config import parse_config
+from ..core.errors import CheckpointError, ConfigError
 from ..core.files import atomic_open, read_json, write_json
 from .config import EncoderConfig
 
@@ -172,6 +173,8 @@ def load_encoder_config(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"{folder}: has no {CONFIG_NAME}; give the folder of an exported model")
     values = read_json(path)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds a {type(values).__name__}, expected the config of a model")
     kind = values.get("model_type")
     if kind != "roberta":
         raise CheckpointError(f'{path}: model_type is "{kind}", expected "roberta"')
@@ -179,7 +182,10 @@ def load_encoder_config(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:
     if activation != "gelu":
         raise CheckpointError(f'{path}: hidden_act is "{activation}", only "gelu" is supported')
     known = {name: values[name] for name in EncoderConfig.model_fields if name in values}
-    return EncoderConfig.model_validate(known), values
+    try:
+        return parse_config(EncoderConfig, known, str(path)), values
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; export the model again") from error
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ class _Lookup(torch.autograd.Function):
     """Rows of a table; the gradient is summed in fp32 even when the table is held in bf16.
 
     A frequent token occurs hundreds of times in a batch, and a sum of hundreds of bf16 numbers
-    would lose most of them.
+    would lose most of them. Only the rows that occur are held in fp32.
     """
 
     @staticmethod
@@ -37,9 +37,12 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
         (ids_N,) = ctx.saved_tensors
-        total_VD = grad_ND.new_zeros(ctx.shape, dtype=torch.promote_types(ctx.dtype, torch.float32))
-        total_VD.index_add_(0, ids_N, grad_ND.to(total_VD.dtype))
-        return total_VD.to(ctx.dtype), None
+        used_U, rows_N = torch.unique(ids_N, return_inverse=True)
+        wide = torch.promote_types(ctx.dtype, torch.float32)
+        sums_UD = grad_ND.new_zeros(len(used_U), ctx.shape[1], dtype=wide)
+        sums_UD.index_add_(0, rows_N, grad_ND.to(wide))
+        total_VD = grad_ND.new_zeros(ctx.shape, dtype=ctx.dtype)
+        return total_VD.index_copy_(0, used_U, sums_UD.to(ctx.dtype)), None
 
 
 class _GeluLinear(torch.autograd.Function):

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.allocator import keep_large_buffers
 from ..core.errors import CheckpointError
+from ..core.keyed import derive_key
 from .engine import Objective, StepOutcome
 
 __all__ = ["SingleEngine"]
@@ -47,10 +49,33 @@ class SingleEngine:
         self.parameters = list(model.parameters())
         self.masters = self.parameters
         if precision == "bf16":
-            self.masters = [nn.Parameter(p.detach().clone()) for p in self.parameters]
+            # The masters take over the fp32 memory, so both are never held twice.
+            self.masters = [nn.Parameter(parameter.data) for parameter in self.parameters]
             self.model.to(torch.bfloat16)
         self.optimizer = make_optimizer(zip(self.names, self.masters, strict=True))
-        self._accumulated = False
+        self._make_optimizer_state()
+        if device == "cpu":
+            # From here on only activations and gradients come and go, and they share one heap.
+            keep_large_buffers()
+
+    @torch.no_grad()
+    def _make_optimizer_state(self) -> None:
+        """Let the optimiser allocate its state now, before activations break memory up.
+
+        A step with no gradient and no rate changes no weight and leaves means of zero; what is
+        left of it is the count of steps.
+        """
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        for master in self.masters:
+            master.grad = torch.zeros_like(master)
+            self.optimizer.step()
+            master.grad = None
+        for state in self.optimizer.state.values():
+            state["step"].zero_()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def total(self, value: int) -> int:
         """One rank: the count itself."""
@@ -60,6 +85,7 @@ class SingleEngine:
         """Add the gradient of `loss_sum / num_targets`; returns the sums with `loss_sum`."""
         if self.masters is not self.parameters and any(p.grad is not None for p in self.parameters):
             self._collect()
+        self._seed(batch)
         loss, sums = objective(self.model, batch, train=True)
         (loss / num_targets).backward()  # type: ignore[no-untyped-call]
         return {"loss_sum": loss.item(), **{name: value.item() for name, value in sums.items()}}
@@ -69,6 +95,12 @@ class SingleEngine:
         """The sums with `loss_sum`, without a gradient."""
         loss, sums = objective(self.model, batch, train=False)
         return {"loss_sum": loss.item(), **{name: value.item() for name, value in sums.items()}}
+
+    def _seed(self, batch: Any) -> None:
+        """Where dropout draws from the device's generator, make that follow the batch, so runs repeat."""
+        keys = getattr(batch, "dropout", None)
+        if keys is not None and self.parameters[0].device.type == "cuda":
+            torch.cuda.manual_seed(derive_key("engine", *keys.rows.tolist()) & (2**63 - 1))
 
     def _collect(self) -> None:
         """Move bf16 gradients onto the fp32 copies."""
@@ -117,15 +149,18 @@ class SingleEngine:
         """Take over a state from `state()`.
 
         Raises:
-            CheckpointError: a weight is missing or has another shape.
+            CheckpointError: a weight is missing, has another shape, or is not of this model.
         """
+        remedy = "resume with the model that the run began with"
+        extra = sorted(state["model"].keys() - set(self.names))
+        if extra:
+            raise CheckpointError(f"{extra[0]} of the checkpoint is not in the model; {remedy}")
         for name, master in zip(self.names, self.masters, strict=True):
             found = state["model"].get(name)
             if found is None or found.shape != master.shape:
                 shape = "missing" if found is None else f"of shape {tuple(found.shape)}"
                 raise CheckpointError(
-                    f"{name} is {shape} in the checkpoint, expected {tuple(master.shape)}; "
-                    "resume with the model that the run began with"
+                    f"{name} is {shape} in the checkpoint, expected {tuple(master.shape)}; {remedy}"
                 )
             master.copy_(found)
             values = state.get("optimizer", {}).get(name, {})

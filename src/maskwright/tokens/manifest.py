@@ -7,9 +7,9 @@ length and SHA-256, the tokenizer that made the ids, and where the text came fro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..core.config import Config, parse_config
 from ..core.errors import ConfigError, DataError, ShardError
@@ -70,14 +70,31 @@ class Manifest(Config):
     token_counts: FileEntry = Field(description="int64 count of every id in the training split")
     provenance: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _counts_fit(self) -> Self:
+        width = 2 if self.dtype == "uint16" else 4
+        for shard in (shard for split in self.splits.values() for shard in split.shards):
+            for entry, number, size in (
+                (shard.tokens, shard.num_tokens, width),
+                (shard.documents, shard.num_documents, 8),
+            ):
+                if entry.num_bytes != number * size:
+                    raise ValueError(
+                        f"{entry.path} has {entry.num_bytes} bytes, {number} entries need {number * size}"
+                    )
+        return self
+
     @property
     def fingerprint(self) -> str:
-        """Name of the data by its content: vocabulary and every checksum."""
+        """Name of the data by its content: vocabulary and every checksum, wherever it lies."""
         sums = {
-            name: [shard.tokens.sha256 + shard.documents.sha256 for shard in split.shards]
+            name: [
+                split.num_text_bytes,
+                *(shard.tokens.sha256 + shard.documents.sha256 for shard in split.shards),
+            ]
             for name, split in self.splits.items()
         }
-        return fingerprint([self.tokenizer.fingerprint, self.dtype, sums])
+        return fingerprint([self.tokenizer.model_dump(), self.dtype, sums, self.token_counts.sha256])
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
@@ -106,7 +123,7 @@ def load_manifest(folder: Path) -> Manifest:
             split.pop("num_tokens", None)
             split.pop("num_documents", None)
         manifest = parse_config(Manifest, values, str(path))
-    except (ConfigError, DataError, AttributeError) as error:
+    except (ConfigError, DataError, AttributeError, TypeError) as error:
         raise ShardError(f"{error}; prepare the data again") from error
     if manifest.fingerprint != claimed:
         raise ShardError(

@@ -164,6 +164,16 @@ class TokenData:
         base = int(self.token_ends[shard]) - self.shards[shard].num_tokens
         return self.tokens(base + first, int(ends[local]) - first - 1)
 
+    def token_counts(self) -> npt.NDArray[np.int64]:
+        """How often each id occurs in the training split; int64 of shape (V,).
+
+        Raises:
+            ShardError: the file is missing or damaged.
+        """
+        entry = self.manifest.token_counts
+        entry.check(self.folder, ShardError, REMEDY, content=True)
+        return np.fromfile(self.folder / entry.path, dtype="<i8").astype(np.int64)
+
     def verify(self) -> None:
         """Compare every checksum. Raises `ShardError` for the first file that differs."""
         for shard in self.shards:
@@ -177,6 +187,7 @@ def open_split(folder: Path, split: str) -> TokenData:
         ShardError: the folder is unfinished, damaged, or has no such split.
     """
     data = TokenData(folder, load_manifest(folder), split)
+    data.token_counts()
     if sum(shard.tokens.num_bytes for shard in data.shards) <= VERIFY_BYTES:
         data.verify()
     return data
@@ -192,9 +203,10 @@ def verify_folder(folder: Path) -> int:
         ShardError: for the first file that differs.
     """
     manifest = load_manifest(folder)
-    manifest.token_counts.check(folder, ShardError, REMEDY, content=True)
     files = 1
     for split in manifest.splits:
-        TokenData(folder, manifest, split).verify()
+        data = TokenData(folder, manifest, split)
+        data.token_counts()
+        data.verify()
         files += 2 * len(manifest.splits[split].shards)
     return files

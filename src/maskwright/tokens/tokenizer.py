@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import TokenizerError
+from ..core.errors import DataError, TokenizerError
 from ..core.files import read_bytes, write_json, write_text
 from ..core.fingerprint import fingerprint
 
@@ -207,9 +207,20 @@ class Tokenizer:
 
         Returns:
             `(ids, counts)`: all ids laid end to end, uint32; number of ids of each text, int64.
+
+        Raises:
+            DataError: a text holds half of a surrogate pair, which no encoding knows.
         """
         if not texts:
             return np.empty(0, np.uint32), np.empty(0, np.int64)
+        try:
+            return self._encode(texts)
+        except TypeError as error:  # of both encoders; looking for it beforehand would cost every text
+            for text in texts:
+                _refuse_surrogates(text, error)
+            raise
+
+    def _encode(self, texts: Sequence[str]) -> EncodedBatch:
         if self._fast is None:
             rows = [e.ids for e in self.reference.encode_batch_fast(list(texts), add_special_tokens=False)]
             counts = np.array([len(row) for row in rows], np.int64)
@@ -233,3 +244,12 @@ class Tokenizer:
         if number in self.special_ids:
             return str(self.reference.id_to_token(number))
         return str(self.reference.decode([int(number)], skip_special_tokens=False))
+
+
+def _refuse_surrogates(text: str, cause: Exception) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{text[:60]!r}: holds half of a surrogate pair, which is no text; remove it"
+        ) from cause

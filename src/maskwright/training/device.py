@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 
-from ..core.allocator import keep_large_buffers
 from ..core.errors import ConfigError
 from ..core.machine import native_bf16
 
@@ -19,7 +18,7 @@ _ROUNDS = 7
 
 
 def resolve_device(name: DeviceName) -> str:
-    """Turn `auto` into a device that is here, and set the process up for it.
+    """Turn `auto` into a device that is here.
 
     Raises:
         ConfigError: CUDA was asked for and is not here.
@@ -27,10 +26,7 @@ def resolve_device(name: DeviceName) -> str:
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
         raise ConfigError('"device" is "cuda", but torch sees no CUDA device; set device=cpu')
-    device = "cuda" if has_cuda and name != "cpu" else "cpu"
-    if device == "cpu":
-        keep_large_buffers()
-    return device
+    return "cuda" if has_cuda and name != "cpu" else "cpu"
 
 
 def resolve_precision(name: Precision, device: str) -> Literal["fp32", "bf16"]:

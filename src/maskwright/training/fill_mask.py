@@ -47,13 +47,13 @@ class FillMaskPredictor:
         before, *after = text.split(MASK)
         ids = [
             self.tokenizer.bos_id,
-            *self.tokenizer.encode(before.rstrip(" ") if after else before).tolist(),
+            *self.tokenizer.encode(before.rstrip() if after else before).tolist(),
         ]
         for number, part in enumerate(after, 1):
             last = number == len(after)
             ids += [
                 self.tokenizer.mask_id,
-                *self.tokenizer.encode(part if last else part.rstrip(" ")).tolist(),
+                *self.tokenizer.encode(part if last else part.rstrip()).tolist(),
             ]
         return np.array([*ids, self.tokenizer.eos_id], np.int64)
 

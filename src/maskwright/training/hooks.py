@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,7 +81,7 @@ def _strange(value: Any) -> bool:
 
 
 class TensorBoard:
-    """Writes numbers to TensorBoard event files.
+    """Writes numbers to TensorBoard event files; gives up with a warning when the storage refuses.
 
     Args:
         folder: the `events` folder of the run.
@@ -94,17 +95,31 @@ class TensorBoard:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise MissingDependencyError("tensorboard", "train", "write TensorBoard events") from error
-        self._writer = SummaryWriter(str(folder))
+        with storage_errors(folder):
+            self._writer = SummaryWriter(str(folder))
+        self._works = True
 
     def record(self, record: Record) -> None:
         """Write each number under `kind/name`."""
-        for name, value in record.items():
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-                self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        with self._giving_up():
+            for name, value in record.items():
+                if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
+                    self._writer.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
     def close(self) -> None:
         """Flush the file."""
-        self._writer.close()
+        with self._giving_up():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Its writing thread ends at the first refusal, and every later call would raise it again."""
+        try:
+            yield
+        except OSError as error:
+            if self._works:
+                log.warning("TensorBoard events: %s; no more are written", error.strerror or error)
+            self._works = False
 
 
 class LogLines:

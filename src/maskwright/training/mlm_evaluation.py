@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ..core.errors import TokenizerError
+from ..core.errors import ConfigError, TokenizerError
 from ..model.heads import MaskedLM
 from ..model.hf import load_encoder_config, load_weights
 from ..objectives.masking import Masker, MaskingConfig
@@ -75,6 +74,10 @@ def evaluate_export(
     masking = MaskingConfig(mlm_probability=mlm_probability)
     masker = Masker(masking, seed, tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids)
     length = sequence_length or shape.max_length
+    if length > shape.max_length:
+        raise ConfigError(
+            f'"sequence_length" is {length}, but {model_folder} takes {shape.max_length}; lower it'
+        )
     stream = SampleStream(data, length, tokenizer.bos_id, tokenizer.eos_id, seed, shuffle=False)
     batches = list(fixed_batches(stream, masker, num_sequences, 16))
 
@@ -82,10 +85,8 @@ def evaluate_export(
         loss, sums = masked_lm_loss(model, batch, train=False)
         return {"loss_sum": loss.item(), "correct": sums["correct"].item()}
 
-    entry = data.manifest.token_counts
-    counts = np.fromfile(data_folder / entry.path, dtype="<i8")
     labels = [batch.labels_M.numpy() for batch in batches]
-    baseline = unigram_loss(counts, labels, tokenizer.special_ids)
+    baseline = unigram_loss(data.token_counts(), labels, tokenizer.special_ids)
     return {
         "task": "masked-lm",
         **measure(batches, forward),

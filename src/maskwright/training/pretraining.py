@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..core.config import dump_config
 from ..core.errors import ConfigError, TokenizerError
 from ..core.files import write_json
@@ -33,7 +31,7 @@ from .hooks import Hook, JsonLines, LogLines, Record, TensorBoard
 from .loop import Parts, Plan, train
 from .mlm_evaluation import measure
 from .optimizers import optimizer_factory
-from .pretrain_config import PretrainConfig
+from .pretrain_config import ModelConfig, PretrainConfig
 from .samples import sample_predictions
 from .schedules import learning_rate
 from .unigram import unigram_loss
@@ -95,6 +93,8 @@ def _open(config: PretrainConfig) -> _Setting:
 def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
     if config.init_from is None:
         return config.model.resolve(tokenizer.vocab_size, config.sequence_length)
+    if config.model != ModelConfig():
+        log.warning("init_from gives the shape of the model; what model says is ignored")
     shape, _ = load_encoder_config(Path(config.init_from))
     tokenizer.require_size(shape.vocab_size, config.init_from)
     if config.sequence_length > shape.max_length:
@@ -233,14 +233,12 @@ def _finish(setting: _Setting, engine: SingleEngine, result: Record, peak: float
 
 
 def _baseline(setting: _Setting) -> float:
-    folder = Path(setting.config.data)
-    entry = setting.manifest.token_counts
-    counts = np.fromfile(folder / entry.path, dtype="<i8")
     config = setting.config
     batches = fixed_batches(
         setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
     )
-    return unigram_loss(counts, (batch.labels_M.numpy() for batch in batches), setting.tokenizer.special_ids)
+    labels = (batch.labels_M.numpy() for batch in batches)
+    return unigram_loss(setting.validation.data.token_counts(), labels, setting.tokenizer.special_ids)
 
 
 def _mask_rate_interval(setting: _Setting, probability: float) -> list[float]:
