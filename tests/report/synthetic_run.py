@@ -5,10 +5,28 @@ import math
 import random
 from pathlib import Path
 
-PACKAGES = (
-    "accelerate aiohttp awkward datasets fsspec gradio huggingface_hub ipython jax matplotlib networkx numpy "
-    "pandas pydantic scikit_learn scipy sympy torch transformers xarray"
-).split()
+PACKAGES = [
+    "accelerate",
+    "aiohttp",
+    "awkward",
+    "datasets",
+    "fsspec",
+    "gradio",
+    "huggingface_hub",
+    "ipython",
+    "jax",
+    "matplotlib",
+    "networkx",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "scikit_learn",
+    "scipy",
+    "sympy",
+    "torch",
+    "transformers",
+    "xarray",
+]
 UNIGRAM_LOSS = 7.134
 MASK_RATE = 0.15
 TEXTS = [
@@ -64,10 +82,13 @@ def make_data(folder: Path) -> Path:
             },
             "drop_samples": {
                 "too_short": ["TODO", "See above.", "<script>alert('drop')</script>"],
-                "mostly_code": [">>> a = np.arange(6).reshape((3, 2))\n>>> a\narray([[0, 1],\n       [2, 3]])" * 6],
+                "mostly_code": [
+                    ">>> a = np.arange(6).reshape((3, 2))\n>>> a\narray([[0, 1],\n       [2, 3]])" * 6
+                ],
             },
             "sources": {
-                name: {"documents": rng.randint(200, 6000), "bytes": rng.randint(10**5, 10**7)} for name in PACKAGES
+                name: {"documents": rng.randint(200, 6000), "bytes": rng.randint(10**5, 10**7)}
+                for name in PACKAGES
             },
             "length_histogram": {"edges": [2.0**power for power in range(4, 21)], "counts": counts},
             "longest_document_characters": 812_345,
@@ -104,7 +125,8 @@ def pretraining_rows(steps: int = 3000, every: int = 2) -> list[dict]:
                 "loss": loss,
                 "accuracy": max(0.0, 0.62 - loss * 0.064 + rng.gauss(0, 0.008)),
                 "lr": 6e-4 * warm,
-                "grad_norm": math.exp(1.6 * math.exp(-step / 90) + rng.gauss(-0.3, 0.25)) + (step == 1200) * 40,
+                "grad_norm": math.exp(1.6 * math.exp(-step / 90) + rng.gauss(-0.3, 0.25))
+                + (step == 1200) * 40,
                 "mask_rate": MASK_RATE + rng.gauss(0, 0.0022),
                 "tokens_per_second": speed,
                 "real_tokens_per_second": speed * 0.96,
@@ -188,7 +210,9 @@ def make_evaluation(accuracy: float, labels: list[str], seed: int, per_label: in
         predicted = sum(row[index] for row in confusion)
         precision, recall = right / max(1, predicted), right / max(1, support)
         f1 = 2 * precision * recall / max(1e-9, precision + recall)
-        per_class.append({"label": label, "precision": precision, "recall": recall, "f1": f1, "support": support})
+        per_class.append(
+            {"label": label, "precision": precision, "recall": recall, "f1": f1, "support": support}
+        )
     total = count * per_label
     measured = sum(confusion[index][index] for index in range(count)) / total
 
@@ -219,7 +243,12 @@ def make_finetuning(folder: Path, accuracy: float, seed: int, labels: list[str] 
     for step in range(5, 601, 5):
         share = 1 - math.exp(-step / 180)
         rows.append(
-            {"kind": "train", "step": step, "loss": 3.0 - 2.6 * accuracy * share + rng.gauss(0, 0.1), "lr": 1e-4}
+            {
+                "kind": "train",
+                "step": step,
+                "loss": 3.0 - 2.6 * accuracy * share + rng.gauss(0, 0.1),
+                "lr": 1e-4,
+            }
         )
         if step % 60 == 0:
             rows.append(

@@ -5,7 +5,7 @@ must be saved. Here every sequence brings a key; the same sequence in the same s
 mask in any micro-batch, and nothing needs saving. Masks are drawn again in the backward pass
 instead of being kept. On the CPU, where drawing dominated a training step, one random byte decides
 one value and the mask is applied as an integer product. Other devices use their own generator,
-which the engine seeds for each micro-batch.
+which is seeded from the keys for each micro-batch.
 
 Source: Srivastava et al., JMLR 2014; inverted scaling, as in every current framework.
 """
@@ -35,6 +35,11 @@ class DropoutKeys:
 
     def __init__(self, rows: npt.NDArray[np.int64]) -> None:
         self.rows = rows
+
+    def seed(self, device: torch.device) -> None:
+        """Seed a device that draws masks with its own generator, from the keys of this micro-batch."""
+        if device.type != "cpu":
+            torch.manual_seed(derive_key("dropout", *self.rows.tolist()) & (2**63 - 1))
 
     def keep(
         self, rows: Sequence[int], sizes: Sequence[int], site: int, p: float, dtype: torch.dtype

@@ -181,6 +181,8 @@ def masked_lm_loss(model: MaskedLM, batch: MaskedBatch, *, train: bool) -> tuple
         `(loss_sum, sums)`: fp32 scalar in nats; `sums["correct"]` counts right best guesses.
     """
     device = model.head_bias.device
+    if train:
+        batch.dropout.seed(device)
     loss, correct = model(
         batch.ids_N.to(device),
         Layout(batch.lengths, device),

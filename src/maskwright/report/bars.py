@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .markup import Html, tag
+from .markup import Html, figure_heading, tag
 from .scale import fit_scale, grouped, percent, plain_ticks
 from .svg import COLOURS, SIZE, Tick, down, draw, frame, grid, short, y_ticks
 
@@ -23,6 +23,7 @@ def bars(
     *,
     caption: str,
     whole: float | None = None,
+    full: float | None = None,
     write: Callable[[float], str] = grouped,
     colour: str = "a",
     chosen: int | None = None,
@@ -33,16 +34,17 @@ def bars(
         rows: name and amount (not negative) of each bar, in the order shown.
         caption: what is shown.
         whole: what the amounts are parts of; adds a column with the share.
+        full: amount whose bar has the full length; None is the largest.
         write: writes an amount.
         colour: one of `svg.COLOURS`.
         chosen: index of a row that stands out, or None.
     """
-    largest = max((amount for _, amount in rows), default=0) or 1
+    full = full or max((amount for _, amount in rows), default=0) or 1
     body = []
     for index, (name, amount) in enumerate(rows):
-        bar = tag("i", style=f"width:{100 * amount / largest:.2f}%", class_=f"fill-{colour}")
+        bar = tag("i", style=f"width:{min(100, 100 * amount / full):.2f}%", class_=f"fill-{colour}")
         cells = [
-            tag("th", name, scope="row", dir="auto"),
+            tag("th", tag("span", name, dir="auto"), scope="row", title=name),
             tag("td", bar, class_="bar"),
             tag("td", write(amount)),
         ]
@@ -80,8 +82,12 @@ def histogram(title: str, unit: str, edges: Sequence[float], counts: Sequence[fl
     every = -(-len(edges) // MAX_EDGE_LABELS)
     columns = [Tick(index / len(counts), _edge(edges[index])) for index in range(0, len(edges), every)]
     rows = y_ticks(scale, values, plain_ticks(values))
-    heading = tag("figcaption", tag("strong", title), " ", tag("span", unit, class_="unit"))
-    return tag("figure", heading, frame([draw(title, shapes)], rows, columns, x_label), class_="chart")
+    return tag(
+        "figure",
+        figure_heading(title, unit),
+        frame([draw(title, shapes)], rows, columns, x_label),
+        class_="chart",
+    )
 
 
 def _edge(value: float) -> str:
@@ -122,7 +128,7 @@ def intervals(rows: Sequence[Interval], *, caption: str, reference: tuple[str, f
         body.append(
             tag(
                 "tr",
-                tag("th", row.name, scope="row", dir="auto"),
+                tag("th", tag("span", row.name, dir="auto"), scope="row"),
                 tag("td", tag("div", *parts, class_=f"track ink-{colour}"), class_="bar"),
                 tag("td", percent(row.value), tag("small", written)),
             )
@@ -156,7 +162,7 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[float]], *, captio
             for predicted, count in enumerate(row)
         ]
         body.append(tag("tr", tag("th", tag("span", label), scope="row", title=label), *cells))
-    corner = tag("td", tag("span", "true ↓  predicted →"), class_="corner")
+    corner = tag("td", tag("span", "predicted →"), tag("span", "true ↓"), class_="corner")
     head = tag("thead", tag("tr", corner, *columns))
     inner = tag("table", tag("caption", caption), head, tag("tbody", *body), class_="heat")
     return tag("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
@@ -165,12 +171,14 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[float]], *, captio
 def _cell(count: float, share: float, mistaken_for: str | None, label: str) -> Html:
     if not count:
         return tag("td")
-    kind, floor = ("right", 0.10) if mistaken_for is None else ("wrong", 0.16)
+    # Mistakes spread over many cells; the square root keeps small shares apart from none.
+    depth = 0.1 + 0.9 * share if mistaken_for is None else 0.08 + 0.92 * share**0.5
+    kind = "right" if mistaken_for is None else "wrong"
     what = f"{label}, right" if mistaken_for is None else f"{label} taken for {mistaken_for}"
     return tag(
         "td",
         grouped(count),
-        class_=f"{kind} deep" if share > 0.5 else kind,
-        style=f"--depth:{floor + (1 - floor) * share:.2f}",
+        class_=kind + " deep" * (depth > 0.6) + " deepest" * (depth > 0.8),
+        style=f"--depth:{depth:.2f}",
         title=f"{what}: {grouped(count)} ({percent(share)})",
     )

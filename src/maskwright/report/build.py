@@ -64,7 +64,8 @@ def build_report(
         tiles(inputs),
         id="summary",
     )
-    main = tag("main", header, *(section.render() for section in sections))
+    footer = tag("footer", "Made by Maskwright. This page is whole: it loads nothing from anywhere.")
+    main = tag("main", header, *(section.render() for section in sections), footer)
     return _page(title, tag("div", _contents(sections), main, class_="page"))
 
 

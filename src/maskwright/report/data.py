@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from .bars import bars, histogram
 from .inputs import Inputs
-from .markup import Html, Section, details, facts, figure_grid, join, missing, part, table, tag
-from .scale import bytes_text, compact, grouped, percent, significant
+from .markup import (
+    Html,
+    Section,
+    details,
+    facts,
+    figure_grid,
+    figure_heading,
+    join,
+    missing,
+    note,
+    part,
+    table,
+    tag,
+)
+from .scale import bytes_text, grouped, percent, significant
 from .values import Object, items, mapping, number, numbers
 
 __all__ = ["data_section", "tokens_in_split"]
@@ -46,7 +59,7 @@ def _counts(audit: Object, manifest: Object) -> Html:
     longest = number(audit.get("longest_document_characters"))
     tokenizer = mapping(manifest.get("tokenizer"))
     vocabulary = number(tokenizer.get("vocab_size"))
-    rows = [
+    rows: list[tuple[object, object]] = [
         ("Documents kept", _kept(read, kept, grouped)),
         ("Text kept", _kept(number(audit.get("bytes_read")), number(audit.get("bytes_kept")), bytes_text)),
         ("Bytes per token", significant(per_token) if per_token is not None else None),
@@ -56,12 +69,10 @@ def _counts(audit: Object, manifest: Object) -> Html:
     return join([facts(rows), _splits(mapping(manifest.get("splits")))])
 
 
-def _kept(read: float | None, kept: float | None, write: object) -> str | None:
-    if kept is None or not callable(write):
-        return None
-    if not read:
-        return str(write(kept))
-    return f"{write(kept)} of {write(read)} ({percent(kept / read)})"
+def _kept(read: float | None, kept: float | None, write: Callable[[float], str]) -> object:
+    if kept is None or not read:
+        return None if kept is None else write(kept)
+    return join([f"{write(kept)} of {write(read)} ", tag("small", f"{percent(kept / read)} kept")])
 
 
 def _splits(splits: Object) -> Html:
@@ -71,7 +82,7 @@ def _splits(splits: Object) -> Html:
         cells = ["" if count is None else grouped(count) for count in counts]
         rows.append([name, *cells, grouped(len(items(mapping(split).get("shards"))))])
     headings = ["Split", "Tokens", "Documents", "Shards"]
-    return table(headings, rows, caption="Splits", class_="numbers") if rows else Html("")
+    return table(headings, rows, caption="Splits", class_="numbers plain") if rows else Html("")
 
 
 def _ranked(counts: Object) -> list[tuple[str, float]]:
@@ -113,13 +124,12 @@ def _sources(audit: Object) -> Html:
     rows = _ranked(counts)
     if not rows:
         return Html("")
-    total = sum(count for _, count in rows)
+    total = sum(count for _, count in rows) or 1
     shown, rest = rows[:MAX_SOURCES], rows[MAX_SOURCES:]
-    if rest:
-        shown = [*shown, (f"{len(rest)} more", sum(count for _, count in rest))]
-    chart = bars(shown, caption="Documents by source", whole=total, write=compact)
-    heading = tag("figcaption", tag("strong", "Sources"), " ", tag("span", "documents", class_="unit"))
-    return tag("figure", heading, chart, class_="chart")
+    chart = bars(shown, caption="Documents by source", whole=total)
+    more = sum(count for _, count in rest)
+    words = note(f"{len(rest)} more sources have {grouped(more)} documents ({percent(more / total)}).")
+    return tag("figure", figure_heading("Sources", "documents"), chart, words if rest else "")
 
 
 def _lengths(audit: Object) -> Html:

@@ -49,7 +49,8 @@ def evaluation_section(runs: Sequence[Finetuning]) -> Section:
     if any(run.metrics.problem is None for run in runs):
         parts.append(("fine-tuning", "Fine-tuning", _curves(runs)))
     body += [part(key_, title_, content) for key_, title_, content in parts]
-    return Section(key, title, join(body), [(key_, title_) for key_, title_, _ in parts])
+    names = [(key_, title_.partition(":")[0]) for key_, title_, _ in parts]
+    return Section(key, title, join(body), names)
 
 
 def estimate(evaluation: Object, name: str) -> tuple[float, tuple[float, float] | None] | None:
@@ -120,13 +121,13 @@ def _classes(evaluation: Object) -> Html:
         shares = [number(entry.get(key)) for key in ("precision", "recall", "f1")]
         support = number(entry.get("support"))
         written = ["" if share is None else percent(share) for share in shares]
-        meter = tag("i", class_="meter fill-a", style=f"width:{100 * min(1, max(0, shares[2] or 0)):.1f}%")
-        cells = [*written[:2], join([meter, tag("span", written[2])])]
+        filled = tag("i", class_="fill-a", style=f"width:{100 * min(1, max(0, shares[2] or 0)):.1f}%")
+        cells = [*written[:2], join([tag("span", filled, class_="meter"), written[2]])]
         rows.append([str(entry.get("label", "")), *cells, "" if support is None else grouped(support)])
     if not rows:
         return Html("")
-    headings = ["Label", "Precision", "Recall", "F1", "Examples"]
-    return table(headings, rows, caption="Measures of each class", class_="numbers classes")
+    headings = ["Label", "Precision", "Recall", "F1", "Count"]
+    return table(headings, rows, caption="Measures of each class", class_="numbers plain classes")
 
 
 def _confusion(evaluation: Object) -> Html:
@@ -166,7 +167,7 @@ def _curves(runs: Sequence[Finetuning]) -> Html:
         )
         accuracies.append(Series(run.name, run.metrics.evaluated("accuracy"), colour, "dots"))
     charts = figure_grid(
-        Chart("Training loss", "nats, running mean", losses, zero=True).render(),
+        Chart("Training loss", "nats, smoothed", losses, zero=True).render(),
         Chart(
             "Validation accuracy", "while training", accuracies, format_ticks=percent_ticks, zero=True
         ).render(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .markup import Html, tag
+from .markup import Html, figure_heading, tag
 from .scale import Formatter, Scale, fit_scale, plain_ticks, segments, significant, thin
 from .svg import SIZE, Tick, down, draw, frame, grid, short, swatch, y_ticks
 from .values import Point
@@ -67,7 +67,7 @@ class Chart:
         format_ticks: writes the y ticks.
         zero: begin the y axis at zero.
         log: logarithmic y axis where the values allow it.
-        tall: a chart of its own width rather than one of a pair.
+        tall: a chart on its own under a heading that names it, rather than one of a pair.
     """
 
     title: str
@@ -86,13 +86,15 @@ class Chart:
     def render(self) -> Html:
         """The chart as a `figure`; a line of text where there is no finite value to draw."""
         known = [series for series in self.series if any(y is not None for _, y in series.points)]
-        heading = tag("figcaption", tag("strong", self.title), " ", tag("span", self.unit, class_="unit"))
+        heading = figure_heading(None if self.tall else self.title, self.unit)
         if not known:
-            return tag("figure", heading, tag("p", "No finite value was logged.", class_="missing"))
+            return tag(
+                "figure", heading, tag("p", "No finite value was logged.", class_="missing"), class_="chart"
+            )
         x_scale = _step_scale([x for series in known for x, _ in series.points])
         y_scale = fit_scale(self._heights(known), zero=self.zero, log=self.log)
         y_values, x_values = y_scale.ticks(5), x_scale.ticks(5)
-        labels = [significant(value, 2) for value in y_values] if y_scale.log else self.format_ticks(y_values)
+        labels = [significant(value, 1) for value in y_values] if y_scale.log else self.format_ticks(y_values)
         columns = [
             Tick(x_scale.place(value), label)
             for value, label in zip(x_values, plain_ticks(x_values), strict=True)

@@ -19,6 +19,7 @@ __all__ = [
     "escape",
     "facts",
     "figure_grid",
+    "figure_heading",
     "join",
     "missing",
     "note",
@@ -123,6 +124,13 @@ def facts(rows: Iterable[tuple[object, object]]) -> Html:
     """Names and values; rows whose value is None are left out."""
     pairs = [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows if value is not None]
     return tag("dl", *pairs, class_="facts") if pairs else Html("")
+
+
+def figure_heading(title: str | None, unit: str) -> Html:
+    """What a figure shows and what it counts; no title where a heading above says it."""
+    parts = [tag("strong", title)] if title else []
+    parts += [tag("span", unit, class_="unit")] if unit else []
+    return tag("figcaption", join(parts, " "))
 
 
 def figure_grid(*figures: object) -> Html:

@@ -58,7 +58,7 @@ def _rank(sample: Object) -> int | None:
 def _card(sample: Object) -> Html:
     candidates, rank = _candidates(sample), _rank(sample)
     rows = [(_visible(token), probability) for token, probability in candidates]
-    chart = bars(rows, caption="Predictions", write=percent, colour="quiet", chosen=rank)
+    chart = bars(rows, caption="Predictions", full=1.0, write=percent, colour="quiet", chosen=rank)
     answer = _visible(str(sample.get("answer", "")))
     where = f"place {rank + 1}" if rank is not None else f"not among the first {TOP}"
     verdict = tag(

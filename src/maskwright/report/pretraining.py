@@ -24,7 +24,7 @@ def pretraining_section(inputs: Inputs) -> Section:
         return Section("pretraining", "Pretraining", missing(metrics.problem, "maskwright pretrain"))
     parts = [
         ("loss", "Loss", _loss(metrics, summary)),
-        ("accuracy", "Accuracy", _accuracy(metrics)),
+        ("accuracy", "Accuracy and perplexity", _accuracy(metrics)),
         ("optimiser", "Optimiser", _optimiser(metrics)),
         ("speed", "Speed", _speed(metrics, summary)),
         ("mask-rate", "Mask rate", _mask_rate(metrics, summary)),
@@ -42,14 +42,23 @@ def pretraining_section(inputs: Inputs) -> Section:
     return Section("pretraining", "Pretraining", body, [(key, title) for key, title, _ in parts])
 
 
-def trend(name: str, points: Sequence[Point], colour: str = "a") -> list[Series]:
-    """A noisy series as a faint line with its running mean; short ones as they are."""
+def trend(name: str, points: Sequence[Point], colour: str = "a", *, log: bool = False) -> list[Series]:
+    """A noisy series as a faint line with a smooth one before it; short ones as they are.
+
+    Args:
+        name: how the legend calls it.
+        points: the series.
+        colour: as in `Series`.
+        log: smooth the logarithms, so that one spike does not lift its whole surroundings.
+    """
     if len(points) < MIN_POINTS_TO_SMOOTH:
         return [Series(name, points, colour)]
-    return [
-        Series(f"{name}, every logged step", points, colour, "thin", last=False),
-        Series(f"{name}, running mean", smooth(points), colour),
-    ]
+    if log:
+        logs: list[Point] = [(x, math.log(y) if y is not None and y > 0 else None) for x, y in points]
+        curve: list[Point] = [(x, None if y is None else math.exp(y)) for x, y in smooth(logs)]
+    else:
+        curve = smooth(points)
+    return [Series(name, points, colour, "thin", last=False), Series(f"{name}, smoothed", curve, colour)]
 
 
 def known(points: Sequence[Point]) -> list[tuple[float, float]]:
@@ -62,7 +71,10 @@ def _loss(metrics: Metrics, summary: Object) -> Html:
     validation = metrics.evaluated("loss")
     train = metrics.trained("loss")
     events = metrics.events
-    marks = [Mark(event["step"], str(index)) for index, event in enumerate(events, 1)]
+    numbers_at: dict[float, list[str]] = {}
+    for index, event in enumerate(events, 1):
+        numbers_at.setdefault(event["step"], []).append(str(index))
+    marks = [Mark(step, ", ".join(found)) for step, found in numbers_at.items()]
     chart = Chart(
         "Loss",
         "cross-entropy, nats per masked token",
@@ -133,23 +145,25 @@ def _optimiser(metrics: Metrics) -> Html:
     heights = [y for _, y in known(norm)]
     wide = bool(heights) and min(heights) > 0 and max(heights) / min(heights) > 30
     unit = "before clipping, logarithmic" if wide else "before clipping"
-    gradient = Chart("Gradient norm", unit, trend("gradient norm", norm, "d"), zero=not wide, log=wide)
+    gradient = Chart(
+        "Gradient norm", unit, trend("gradient norm", norm, "d", log=wide), zero=not wide, log=wide
+    )
     return figure_grid(rate.render(), gradient.render())
 
 
 def _speed(metrics: Metrics, summary: Object) -> Html:
     throughput = [
-        Series("all positions", metrics.trained("tokens_per_second"), "a"),
-        Series("without padding", metrics.trained("real_tokens_per_second"), "c"),
+        *trend("all positions", metrics.trained("tokens_per_second"), "a"),
+        trend("without padding", metrics.trained("real_tokens_per_second"), "c")[-1],
     ]
     peak = number(summary.get("matrix_peak_flops"))
-    unit = f"of {compact(peak)}FLOP/s, measured here" if peak else "of the measured matrix rate"
+    unit = f"of {compact(peak)}FLOP/s, measured" if peak else "of the measured matrix rate"
     charts = figure_grid(
         Chart("Tokens per second", "", throughput, zero=True).render(),
         Chart(
             "Share of the matrix peak",
             unit,
-            [Series("model FLOP/s", metrics.trained("peak_share"), "e")],
+            trend("model FLOP/s", metrics.trained("peak_share"), "e"),
             format_ticks=percent_ticks,
             zero=True,
         ).render(),

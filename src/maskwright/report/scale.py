@@ -143,25 +143,39 @@ def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list
 
 
 def smooth(points: Sequence[Point], share: float = 0.025) -> list[Point]:
-    """Centred running mean, so that the curve does not lag behind the points.
+    """Smooth by a straight line fitted around each point, so that the curve does not lag.
+
+    Inside the series this is the centred running mean; near the ends the fitted slope keeps the
+    one-sided window from bending the curve. The result stays within the range of the series.
 
     Args:
         points: a series; unknown values cut it, as in `segments`.
-        share: half the width of the window, as a share of the stretch. Near the ends the window
-            shrinks on both sides alike.
+        share: half the width of the window, as a share of the stretch.
     """
     result: list[Point] = []
     for run in segments(points):
-        sums = [0.0]
-        for _, y in run:
-            sums.append(sums[-1] + y)
-        widest = max(1, round(len(run) * share))
-        for index, (x, _) in enumerate(run):
-            half = min(widest, index, len(run) - 1 - index)
-            low, high = index - half, index + half + 1
-            result.append((x, (sums[high] - sums[low]) / (high - low)))
+        heights = _fit_locally([y for _, y in run], max(1, round(len(run) * share)))
+        result += zip((x for x, _ in run), heights, strict=True)
         result.append((run[-1][0], None))
     return result
+
+
+def _fit_locally(heights: Sequence[float], half: int) -> list[float]:
+    """The value at each index of the least-squares line through the `half` neighbours either side."""
+    sums, moments = [0.0], [0.0]
+    for index, height in enumerate(heights):
+        sums.append(sums[-1] + height)
+        moments.append(moments[-1] + index * height)
+    fitted = []
+    for index in range(len(heights)):
+        low, high = max(0, index - half), min(len(heights), index + half + 1)
+        count, centre = high - low, (low + high - 1) / 2
+        mean = (sums[high] - sums[low]) / count
+        spread = count * (count * count - 1) / 12
+        slope = (moments[high] - moments[low] - centre * count * mean) / spread if spread else 0.0
+        fitted.append(mean + slope * (index - centre))
+    lowest, highest = min(heights), max(heights)
+    return [min(highest, max(lowest, height)) for height in fitted]
 
 
 def decimals_for(step: float) -> int:

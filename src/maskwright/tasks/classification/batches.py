@@ -203,6 +203,8 @@ def classification_loss(
     """Summed cross entropy of a micro-batch; `sums["correct"]` counts right answers."""
     device = model.head_dense.weight.device
     keys = batch.dropout if train else None
+    if train:
+        batch.dropout.seed(device)
     logits_BC = model(batch.ids_N.to(device), Layout(batch.lengths, device), keys)
     labels_B = batch.labels_B.to(device)
     correct = (logits_BC.argmax(-1) == labels_B).sum()

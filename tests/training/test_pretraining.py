@@ -1,0 +1,315 @@
+"""A real pretraining run, as small as it gets: resumed, refused, exported, and checked from outside."""
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tiny_world
+import torch
+from safetensors.torch import load_file
+
+import maskwright
+from maskwright.core.config import parse_config
+from maskwright.core.errors import CheckpointError, ConfigError, DataError, Interrupted, TokenizerError
+from maskwright.jobs.pretrain import pretrain_model
+from maskwright.tokens.tokenizer import Tokenizer
+from maskwright.training import pretraining
+from maskwright.training.fill_mask import FillMaskPredictor
+from maskwright.training.mlm_evaluation import evaluate_export
+from maskwright.training.pretrain_config import PretrainConfig
+from maskwright.training.pretraining import run_pretraining
+
+
+@pytest.fixture(autouse=True)
+def no_peak(monkeypatch):
+    monkeypatch.setattr(pretraining, "measure_matrix_peak", lambda device, precision: 1e10)
+
+
+@pytest.fixture
+def values(data_folder):
+    return {**tiny_world.PRETRAIN, "data": str(data_folder)}
+
+
+def records(folder, kind):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def weights(folder):
+    return load_file(folder / "export" / "model.safetensors")
+
+
+def assert_equal_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+class StopAt:
+    """Asks the run to stop at a training record."""
+
+    def __init__(self, step, number=signal.SIGTERM):
+        self.step, self.number = step, number
+
+    def record(self, record):
+        if record["kind"] == "train" and record["step"] == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def close(self):
+        pass
+
+
+def test_what_a_run_leaves(pretrained):
+    names = {path.name for path in pretrained.iterdir()}
+    assert names == {
+        *("config.yaml", "metrics.jsonl", "events", "checkpoints"),
+        *("export", "summary.json", "report.html"),
+    }
+    assert sorted(path.name for path in (pretrained / "checkpoints").iterdir()) == ["step-00000016", "step-00000024"]
+    summary = json.loads((pretrained / "summary.json").read_text())
+    assert summary["steps"] == 24
+    assert summary["tokens_seen"] == 24 * 8 * 32
+    assert len(summary["samples"]) > 3
+    evaluations = records(pretrained, "evaluation")
+    assert [record["step"] for record in evaluations] == [8, 16, 24]
+    assert evaluations[-1]["loss"] == summary["validation_loss"]
+
+
+def test_the_loss_falls_and_the_mask_rate_is_the_asked_one(pretrained):
+    evaluations = records(pretrained, "evaluation")
+    assert evaluations[-1]["loss"] < evaluations[0]["loss"] < np.log(400) + 0.5
+    steps = records(pretrained, "train")
+    eligible = sum(record["eligible"] for record in steps)
+    rate = sum(record["mask_rate"] * record["eligible"] for record in steps) / eligible
+    assert abs(rate - 0.15) < 5 * np.sqrt(0.15 * 0.85 / eligible)
+
+
+def test_the_same_settings_give_the_same_weights(values, pretrained, tmp_path):
+    maskwright.pretrain(values, output=tmp_path / "again")
+    assert_equal_weights(tmp_path / "again", pretrained)
+
+
+@pytest.mark.parametrize("stop", [4, 8, 20])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(values, pretrained, tmp_path, stop):
+    config = parse_config(PretrainConfig, values, "test")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop} of 24; a checkpoint was saved"):
+        run_pretraining(config, folder, hooks=[StopAt(stop)])
+    assert not (folder / "export").exists()
+    assert not (folder / "summary.json").exists()
+    run_pretraining(config, folder)
+    assert_equal_weights(folder, pretrained)
+    assert [record["step"] for record in records(folder, "train")] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_damaged_newest_checkpoint_costs_steps_and_not_the_result(values, pretrained, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    tensors = folder / "checkpoints" / "step-00000024" / "__0_0.distcp"
+    data = bytearray(tensors.read_bytes())
+    data[1000] ^= 8
+    tensors.write_bytes(data)
+    shutil.rmtree(folder / "export")
+    maskwright.pretrain(values, output=folder, resume=True)
+    assert records(folder, "event")[-1]["message"] == "resumed from the checkpoint of step 16"
+    assert_equal_weights(folder, pretrained)
+
+
+def test_no_whole_checkpoint_is_an_error(values, pretrained, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    for path in (folder / "checkpoints").glob("*/manifest.json"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints is whole; start a new run"):
+        maskwright.pretrain(values, output=folder, resume=True)
+
+
+def test_micro_batches_may_change_when_a_run_goes_on(values, pretrained, tmp_path):
+    folder = tmp_path / "run"
+    changed = {**values, "batch": {"sequences": 8, "micro_sequences": 3}}
+    maskwright.pretrain(changed, output=folder)
+    for name, value in weights(pretrained).items():
+        assert (weights(folder)[name] - value).abs().max() < 1e-4, name
+    maskwright.pretrain(values, output=folder, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=1", "seed was 0, now 1"),
+        ("steps=30", "steps was 24, now 30"),
+        ("model.num_hidden_layers=3", "model.num_hidden_layers was None, now 3"),
+        ("optimizer.lr=1e-3", "optimizer.lr was 0.003, now 0.001"),
+        ("masking.mlm_probability=0.3", "masking.mlm_probability was 0.15, now 0.3"),
+        ("data=elsewhere", "data was '.*', now 'elsewhere'"),
+    ],
+)
+def test_other_settings_are_refused_by_name(values, pretrained, override, said):
+    before = tiny_world.files_of(pretrained)
+    with pytest.raises(ConfigError, match=rf"run: was begun with other settings \({said}\); resume with the same"):
+        maskwright.pretrain(values, override, output=pretrained, resume=True)
+    assert tiny_world.files_of(pretrained) == before
+
+
+def test_other_data_at_the_same_place_is_refused(values, pretrained, tmp_path):
+    """The settings are equal then, but the checkpoint knows its data."""
+    corpus = tiny_world.write_corpus(tmp_path / "other.jsonl", seed=9)
+    maskwright.prepare(tiny_world.prepare_values(corpus), output=tmp_path / "data")
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(values["data"], str(tmp_path / "data")))
+    with pytest.raises(CheckpointError, match="the checkpoint was made with data '[0-9a-f]+', now it is"):
+        maskwright.pretrain({**values, "data": str(tmp_path / "data")}, output=folder, resume=True)
+
+
+def test_a_tokenizer_changed_after_the_shards_were_made(values, data_folder, tmp_path):
+    folder = shutil.copytree(data_folder, tmp_path / "data")
+    Tokenizer.train(["other text"] * 3, 300).save(folder / "tokenizer")
+    with pytest.raises(TokenizerError, match="tokenizer: was changed after the shards were made .*prepare the data"):
+        maskwright.pretrain({**values, "data": str(folder)}, output=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_fewer_tokens_than_a_sequence(values, tmp_path):
+    with pytest.raises(DataError, match=r"split 'validation' has \d+ tokens, fewer than one sequence \(8189 and"):
+        maskwright.pretrain(
+            values, "sequence_length=8191", "model.max_position_embeddings=8193", output=tmp_path / "run"
+        )
+
+
+def test_positions_must_hold_a_sequence(values, tmp_path):
+    said = "sequence_length 65 needs model.max_position_embeddings of at least 67, not 66"
+    with pytest.raises(ConfigError, match=said):
+        maskwright.pretrain(values, "sequence_length=65", output=tmp_path / "run")
+
+
+def test_bf16_learns_like_fp32(values, pretrained, tmp_path):
+    summary = maskwright.pretrain(values, "precision=bf16", output=tmp_path / "run")
+    exact = json.loads((pretrained / "summary.json").read_text())
+    assert summary["precision"] == "bf16"
+    assert summary["validation_loss"] == pytest.approx(exact["validation_loss"], rel=0.02)
+    assert weights(tmp_path / "run")["lm_head.bias"].dtype == torch.float32
+
+
+def test_the_export_measures_as_the_run_said(pretrained, data_folder):
+    summary = json.loads((pretrained / "summary.json").read_text())
+    found = evaluate_export(
+        pretrained / "export", data_folder, sequence_length=32, num_sequences=16, mlm_probability=0.15, seed=0
+    )
+    assert found["loss"] == pytest.approx(summary["validation_loss"], rel=1e-6)
+    assert found["unigram_loss"] == pytest.approx(summary["unigram_loss"])
+    assert found["accuracy"] == pytest.approx(summary["validation_accuracy"])
+
+
+def test_an_evaluation_longer_than_the_model(pretrained, data_folder):
+    with pytest.raises(ConfigError, match=r'"sequence_length" is 65, but .*export takes 64; lower it'):
+        evaluate_export(
+            pretrained / "export", data_folder, sequence_length=65, num_sequences=4, mlm_probability=0.15, seed=0
+        )
+
+
+def test_an_evaluation_on_data_of_another_vocabulary(pretrained, data_folder, tmp_path):
+    folder = shutil.copytree(pretrained / "export", tmp_path / "model")
+    Tokenizer.train(["other text"] * 3, 300).save(folder)
+    with pytest.raises(TokenizerError, match="was prepared with another vocabulary than .*tokenizer.path set to"):
+        evaluate_export(folder, data_folder, sequence_length=32, num_sequences=4, mlm_probability=0.15, seed=0)
+
+
+class TestInitialWeights:
+    """Going on from the weights of an exported model, in a run of its own."""
+
+    def start(self, values, tmp_path, source, *overrides):
+        bare = {name: value for name, value in values.items() if name != "model"}
+        return maskwright.pretrain(bare, f"init_from={source}", "steps=1", *overrides, output=tmp_path / "run")
+
+    def test_it_starts_where_the_other_ended(self, values, pretrained, tmp_path):
+        summary = self.start(values, tmp_path, pretrained / "export", "optimizer.lr=1e-12")
+        before = json.loads((pretrained / "summary.json").read_text())
+        assert summary["validation_loss"] == pytest.approx(before["validation_loss"], rel=1e-6)
+
+    def test_settings_of_the_model_are_ignored_with_a_warning(self, values, pretrained, tmp_path, caplog):
+        self.start(values, tmp_path, pretrained / "export", "model.size=large")
+        assert "init_from gives the shape of the model; what model says is ignored" in caplog.text
+
+    def test_too_long(self, values, pretrained, tmp_path):
+        with pytest.raises(ConfigError, match=r'"sequence_length" is 70, but .*export takes 64; lower it'):
+            self.start(values, tmp_path, pretrained / "export", "sequence_length=70")
+
+    def test_of_another_vocabulary(self, values, pretrained, tmp_path):
+        source = shutil.copytree(pretrained / "export", tmp_path / "source")
+        config = json.loads((source / "config.json").read_text())
+        (source / "config.json").write_text(json.dumps({**config, "vocab_size": 500}))
+        with pytest.raises(TokenizerError, match="the model has 500 vocabulary entries, the tokenizer 400"):
+            self.start(values, tmp_path, source)
+
+
+@pytest.mark.parity
+class TestExport:
+    """The exported folder in the hands of transformers."""
+
+    @pytest.fixture(scope="class")
+    def theirs(self, pretrained):
+        transformers = pytest.importorskip("transformers")
+        folder = pretrained / "export"
+        model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+        return transformers.AutoTokenizer.from_pretrained(folder), model
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "The <mask> captain loads the net.",
+            "The gardener waters the<mask>",
+            "A rose  \n <mask>, then <mask><mask>!",
+            "<mask>",
+        ],
+    )
+    def test_masks_are_filled_alike(self, pretrained, theirs, text):
+        tokenizer, model = theirs
+        encoded = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**encoded).logits[0]
+        places = encoded["input_ids"][0] == tokenizer.mask_token_id
+        best = logits[places].softmax(-1).topk(5)
+        (answer,) = FillMaskPredictor(pretrained / "export").predict([text])
+        assert len(answer["fills"]) == text.count("<mask>")
+        for fills, ids, shares in zip(answer["fills"], best.indices, best.values, strict=True):
+            assert [fill["token"] for fill in fills] == [tokenizer.decode([number]) for number in ids]
+            assert [fill["probability"] for fill in fills] == pytest.approx(shares.tolist(), rel=1e-4)
+
+    def test_the_length_and_the_config_are_told(self, theirs):
+        tokenizer, model = theirs
+        assert tokenizer.model_max_length == 64
+        assert model.config.architectures == ["RobertaForMaskedLM"]
+        assert model.config.vocab_size == len(tokenizer)
+
+
+class TestFillMask:
+    """What the predictor refuses."""
+
+    @pytest.fixture(scope="class")
+    def predictor(self, pretrained):
+        return FillMaskPredictor(pretrained / "export", num_guesses=2)
+
+    def test_shares_are_sorted(self, predictor):
+        (answer,) = predictor.predict(["The <mask> is hot."])
+        (fills,) = answer["fills"]
+        assert answer["text"] == "The <mask> is hot."
+        assert len(fills) == 2
+        assert fills[0]["probability"] >= fills[1]["probability"] > 0
+
+    def test_no_mask(self, predictor):
+        with pytest.raises(DataError, match="'nothing here': has no <mask>; write <mask> where a word is missing"):
+            predictor.predict(["The <mask>", "nothing here"])
+
+    def test_too_long(self, predictor):
+        with pytest.raises(DataError, match="has 203 tokens, the model takes 64; shorten it"):
+            predictor.predict(["<mask>" + "x9" * 100])
+
+
+def test_a_config_that_pretraining_refuses_leaves_nothing_that_looks_whole(values, tmp_path):
+    config = parse_config(PretrainConfig, {**values, "data": str(tmp_path / "nothing")}, "test")
+    with pytest.raises(maskwright.UserError, match=r"nothing: has no manifest\.json, so no finished data"):
+        pretrain_model(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
