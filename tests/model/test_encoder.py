@@ -160,7 +160,9 @@ def test_bf16_is_close_to_fp32(model, ids):
 
 def test_a_sequence_too_long():
     encoder = Encoder(EncoderConfig(**SMALL))
-    with pytest.raises(ValueError, match="a sequence has 33 tokens, but the model holds positions for 32; cut it"):
+    with pytest.raises(
+        ValueError, match="a sequence has 33 tokens, but the model holds positions for 32; cut it"
+    ):
         encoder(torch.zeros(33, dtype=torch.int64), Layout([33]))
     assert encoder(torch.zeros(32, dtype=torch.int64), Layout([32])).shape == (32, 32)
 
@@ -189,7 +191,10 @@ def test_a_classifier_drops_in_training_alone(ids):
         ('{"model_type": "bert"}', 'model_type is "bert", expected "roberta"'),
         ('{"model_type": "roberta", "hidden_act": "relu"}', 'hidden_act is "relu", only "gelu" is supported'),
         ('{"model_type": "roberta", "hidden_size": "wide"}', "\"hidden_size\" is 'wide', expected integer"),
-        ('{"model_type": "roberta", "hidden_size": 7}', '"hidden_size" is 7, expected greater than or equal to 8'),
+        (
+            '{"model_type": "roberta", "hidden_size": 7}',
+            '"hidden_size" is 7, expected greater than or equal to 8',
+        ),
     ],
 )
 def test_a_config_that_is_none(tmp_path, content, said):
@@ -217,7 +222,9 @@ class TestWeights:
     def test_truncated(self, model, folder):
         path = folder / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read .*export the model again"):
+        with pytest.raises(
+            CheckpointError, match=r"model\.safetensors: cannot be read .*export the model again"
+        ):
             load_weights(MaskedLM(model.config), folder)
 
     def test_of_another_width(self, model, folder):
@@ -227,7 +234,9 @@ class TestWeights:
             load_weights(other, folder)
 
     def test_of_another_head(self, model, folder):
-        with pytest.raises(CheckpointError, match=r"has no tensor classifier\.dense\.weight; is this a RoBERTa"):
+        with pytest.raises(
+            CheckpointError, match=r"has no tensor classifier\.dense\.weight; is this a RoBERTa"
+        ):
             load_weights(SequenceClassifier(model.config, 2), folder)
 
     def test_not_finite(self, model, folder):

@@ -17,9 +17,19 @@ pytestmark = pytest.mark.parity
 
 SHAPES = {
     "narrow": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256},
-    "odd heads": {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 160},
+    "odd heads": {
+        "hidden_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 160,
+    },
     "deep": {"hidden_size": 32, "num_hidden_layers": 8, "num_attention_heads": 2, "intermediate_size": 128},
-    "one head": {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 1, "intermediate_size": 64},
+    "one head": {
+        "hidden_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "intermediate_size": 64,
+    },
 }
 LENGTHS = {"without padding": [24, 24, 24], "with padding": [24, 5, 17, 1, 24]}
 

@@ -12,6 +12,7 @@ from maskwright.core.config import parse_config
 from maskwright.core.errors import ConfigError
 from maskwright.core.keyed import derive_key, hash64, to_unit
 from maskwright.objectives.masking import FIXED_EPOCH, Masker, MaskingConfig
+import itertools
 
 VOCABULARY, MASK = 500, 499
 SPECIAL = (0, 1, 2, 3, MASK)
@@ -76,11 +77,13 @@ def test_a_mask_does_not_depend_on_what_is_beside_it(cuts, epoch, seed):
     ids, positions = corpus(1000)
     found = masker(seed)
     edges = [0, *sorted(cuts), 1000]
-    parts = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     for function in (found.select, found.replace):
         whole = function(ids, positions, epoch)
         assert np.array_equal(whole, np.concatenate([function(ids[p], positions[p], epoch) for p in parts]))
-        assert np.array_equal(whole, function(ids.reshape(10, 100), positions.reshape(10, 100), epoch).ravel())
+        assert np.array_equal(
+            whole, function(ids.reshape(10, 100), positions.reshape(10, 100), epoch).ravel()
+        )
 
 
 def test_masks_change_with_epoch_and_seed():

@@ -129,7 +129,10 @@ def test_the_state_is_a_few_values_and_reaches_any_step(make):
     [
         ({"seed": 4}, "made with seed 3, now it is 4; resume with what the run began with"),
         ({"length": 16}, "made with sequence_length 24, now it is 16"),
-        ({"probability": 0.2}, r"made with masking \{'mlm_probability': 0\.15.*now it is \{'mlm_probability': 0\.2"),
+        (
+            {"probability": 0.2},
+            r"made with masking \{'mlm_probability': 0\.15.*now it is \{'mlm_probability': 0\.2",
+        ),
     ],
 )
 def test_a_state_of_another_run_is_refused(make, changes, said):

@@ -180,7 +180,9 @@ def test_state_and_load_go_on_bit_for_bit(data_folder, precision):
 def test_a_state_of_another_model_is_refused():
     found = SingleEngine(Line(), make_sgd, "cpu", "fp32", 0.0)
     remedy = "resume with the model that the run began with"
-    with pytest.raises(CheckpointError, match=rf"bias is missing in the checkpoint, expected \(1,\); {remedy}"):
+    with pytest.raises(
+        CheckpointError, match=rf"bias is missing in the checkpoint, expected \(1,\); {remedy}"
+    ):
         found.load({"model": {"weight": torch.zeros(1, 2)}})
     said = r"weight is of shape \(2, 2\) in the checkpoint, expected \(1, 2\)"
     with pytest.raises(CheckpointError, match=said):

@@ -7,12 +7,19 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny_world
 
+import tiny_world
 from maskwright.core.errors import ShardError
 from maskwright.core.fingerprint import sha256_file
 from maskwright.tokens.manifest import Manifest, TokenizerEntry, load_manifest, save_manifest
-from maskwright.tokens.shards import ShardWriter, TokenData, open_split, token_dtype, verify_folder, write_array
+from maskwright.tokens.shards import (
+    ShardWriter,
+    TokenData,
+    open_split,
+    token_dtype,
+    verify_folder,
+    write_array,
+)
 from maskwright.tokens.tokenizer import Tokenizer
 
 TEXTS = [tiny_world.text(random.Random(number), "kitchen", 1 + number % 4) for number in range(50)]
@@ -90,7 +97,9 @@ def test_a_range_outside_the_split(original):
 def test_a_document_that_is_not_there(original):
     data = open_split(original, "train")
     for number in (-1, data.num_documents):
-        with pytest.raises(ShardError, match=f"document {number} does not exist; train has {data.num_documents}"):
+        with pytest.raises(
+            ShardError, match=f"document {number} does not exist; train has {data.num_documents}"
+        ):
             data.document(number)
 
 
@@ -226,7 +235,9 @@ def test_counts_that_do_not_fit_the_files(folder, name):
     values = json.loads(file.read_text())
     values["splits"]["train"]["shards"][0][name] -= 1
     file.write_text(json.dumps(values))
-    with pytest.raises(ShardError, match=r"manifest\.json: .*shard-00000\.\w+ has \d+ bytes, \d+ entries need \d+"):
+    with pytest.raises(
+        ShardError, match=r"manifest\.json: .*shard-00000\.\w+ has \d+ bytes, \d+ entries need \d+"
+    ):
         load_manifest(folder)
 
 
@@ -248,5 +259,7 @@ def test_a_manifest_of_a_newer_version(folder):
 
 
 def test_a_folder_without_a_manifest(tmp_path):
-    with pytest.raises(ShardError, match=r"has no manifest\.json, so no finished data; run maskwright prepare"):
+    with pytest.raises(
+        ShardError, match=r"has no manifest\.json, so no finished data; run maskwright prepare"
+    ):
         load_manifest(tmp_path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from maskwright.core.errors import DataError
 from maskwright.tokens.stream import SampleStream
+import itertools
 
 
 class Row:
@@ -34,7 +35,9 @@ LENGTHS = st.integers(3, 10)
 
 
 @settings(deadline=None)
-@given(num_tokens=SIZES, length=LENGTHS, seed=st.integers(0, 5), epoch=st.integers(0, 4), shuffle=st.booleans())
+@given(
+    num_tokens=SIZES, length=LENGTHS, seed=st.integers(0, 5), epoch=st.integers(0, 4), shuffle=st.booleans()
+)
 def test_an_epoch_has_every_token_of_its_windows_once(num_tokens, length, seed, epoch, shuffle):
     samples = stream(num_tokens, length, seed, shuffle=shuffle)
     number = samples.samples_per_epoch
@@ -62,14 +65,16 @@ def test_a_window_with_its_specials():
     assert batch.ids.tolist() == [[0, *range(34, 42), 2], [0, *range(42, 50), 2]]
     assert batch.positions.tolist() == [[-1, *range(24, 32), -1], [-1, *range(32, 40), -1]]
     assert batch.samples.tolist() == [3, 4]
-    assert {array.dtype for array in (batch.ids, batch.positions, batch.samples, batch.epoch)} == {np.dtype("int64")}
+    assert {array.dtype for array in (batch.ids, batch.positions, batch.samples, batch.epoch)} == {
+        np.dtype("int64")
+    }
 
 
 def test_epochs_differ_in_order_and_in_cuts():
     samples = stream(1000)
     number = samples.samples_per_epoch
     epochs = [samples.starts(epoch * number, number)[0] for epoch in range(6)]
-    for one, other in zip(epochs, epochs[1:], strict=False):
+    for one, other in itertools.pairwise(epochs):
         assert not np.array_equal(one, other)
     assert len({int(starts.min()) for starts in epochs}) > 2
 

@@ -19,7 +19,10 @@ PROGRESS = {"stream": {"consumed": 96, "seed": 0}, "seconds": 1.25, "tokens": 7,
 def state(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {
-        "model": {"a.weight": torch.randn(40, 30, generator=generator), "b": torch.randn(7, generator=generator)},
+        "model": {
+            "a.weight": torch.randn(40, 30, generator=generator),
+            "b": torch.randn(7, generator=generator),
+        },
         "optimizer": {
             "a.weight": {"step": torch.tensor(3.0), "exp_avg": torch.randn(40, 30, generator=generator)},
             "b": {"step": torch.tensor(3.0), "exp_avg": torch.zeros(7).bfloat16()},
@@ -61,7 +64,9 @@ def test_what_goes_in_comes_out(tmp_path):
     assert_equal(found.tensors, state())
     manifest = json.loads((path / "manifest.json").read_text())
     assert manifest["config"] == "x: 1\n"
-    assert {entry["path"] for entry in manifest["files"]} == {file.name for file in path.iterdir()} - {"manifest.json"}
+    assert {entry["path"] for entry in manifest["files"]} == {file.name for file in path.iterdir()} - {
+        "manifest.json"
+    }
 
 
 def test_the_newest_stay(tmp_path):
@@ -130,10 +135,14 @@ def test_what_a_damaged_checkpoint_is_told(tmp_path):
     checkpoints = make(tmp_path)
     path = checkpoints.save(5, state(), PROGRESS)
     flip(path / "__0_0.distcp")
-    with pytest.raises(CheckpointError, match=r"__0_0\.distcp: is damaged \(SHA-256 .*; use an earlier checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"__0_0\.distcp: is damaged \(SHA-256 .*; use an earlier checkpoint"
+    ):
         checkpoints.load(5)
     (path / "manifest.json").write_text("[1]")
-    with pytest.raises(CheckpointError, match=r"has no readable manifest\.json .*; use an earlier checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"has no readable manifest\.json .*; use an earlier checkpoint"
+    ):
         checkpoints.load(5)
     (path / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"has no readable manifest\.json .*no such file"):
@@ -145,7 +154,9 @@ def test_a_checkpoint_of_another_format(tmp_path, monkeypatch):
     monkeypatch.setattr("maskwright.training.checkpoint.FORMAT_VERSION", 9)
     checkpoints.save(5, state(), PROGRESS)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format version 9, this Maskwright reads 1; use the version"):
+    with pytest.raises(
+        CheckpointError, match="has format version 9, this Maskwright reads 1; use the version"
+    ):
         checkpoints.load(5)
 
 
@@ -153,7 +164,9 @@ def test_none_is_whole(tmp_path):
     checkpoints = make(tmp_path)
     for step in (1, 2):
         flip(checkpoints.save(step, state(), PROGRESS) / ".metadata")
-    with pytest.raises(CheckpointError, match=r"checkpoints: none of its 2 checkpoints is whole; start a new run"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoints: none of its 2 checkpoints is whole; start a new run"
+    ):
         checkpoints.load_newest()
 
 

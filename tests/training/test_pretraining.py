@@ -7,17 +7,16 @@ import signal
 
 import numpy as np
 import pytest
-import tiny_world
 import torch
 from safetensors.torch import load_file
 
 import maskwright
+import tiny_world
 from maskwright.core.config import parse_config
 from maskwright.core.errors import CheckpointError, ConfigError, DataError, Interrupted, TokenizerError
 from maskwright.jobs.pretrain import pretrain_model
 from maskwright.tokens.tokenizer import Tokenizer
 from maskwright.training import pretraining
-from maskwright.training.fill_mask import FillMaskPredictor
 from maskwright.training.mlm_evaluation import evaluate_export
 from maskwright.training.pretrain_config import PretrainConfig
 from maskwright.training.pretraining import run_pretraining
@@ -68,7 +67,10 @@ def test_what_a_run_leaves(pretrained):
         *("config.yaml", "metrics.jsonl", "events", "checkpoints"),
         *("export", "summary.json", "report.html"),
     }
-    assert sorted(path.name for path in (pretrained / "checkpoints").iterdir()) == ["step-00000016", "step-00000024"]
+    assert sorted(path.name for path in (pretrained / "checkpoints").iterdir()) == [
+        "step-00000016",
+        "step-00000024",
+    ]
     summary = json.loads((pretrained / "summary.json").read_text())
     assert summary["steps"] == 24
     assert summary["tokens_seen"] == 24 * 8 * 32
@@ -148,7 +150,9 @@ def test_micro_batches_may_change_when_a_run_goes_on(values, pretrained, tmp_pat
 )
 def test_other_settings_are_refused_by_name(values, pretrained, override, said):
     before = tiny_world.files_of(pretrained)
-    with pytest.raises(ConfigError, match=rf"run: was begun with other settings \({said}\); resume with the same"):
+    with pytest.raises(
+        ConfigError, match=rf"run: was begun with other settings \({said}\); resume with the same"
+    ):
         maskwright.pretrain(values, override, output=pretrained, resume=True)
     assert tiny_world.files_of(pretrained) == before
 
@@ -167,13 +171,17 @@ def test_other_data_at_the_same_place_is_refused(values, pretrained, tmp_path):
 def test_a_tokenizer_changed_after_the_shards_were_made(values, data_folder, tmp_path):
     folder = shutil.copytree(data_folder, tmp_path / "data")
     Tokenizer.train(["other text"] * 3, 300).save(folder / "tokenizer")
-    with pytest.raises(TokenizerError, match="tokenizer: was changed after the shards were made .*prepare the data"):
+    with pytest.raises(
+        TokenizerError, match="tokenizer: was changed after the shards were made .*prepare the data"
+    ):
         maskwright.pretrain({**values, "data": str(folder)}, output=tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_fewer_tokens_than_a_sequence(values, tmp_path):
-    with pytest.raises(DataError, match=r"split 'validation' has \d+ tokens, fewer than one sequence \(8189 and"):
+    with pytest.raises(
+        DataError, match=r"split 'validation' has \d+ tokens, fewer than one sequence \(8189 and"
+    ):
         maskwright.pretrain(
             values, "sequence_length=8191", "model.max_position_embeddings=8193", output=tmp_path / "run"
         )
@@ -206,15 +214,24 @@ def test_the_export_measures_as_the_run_said(pretrained, data_folder):
 def test_an_evaluation_longer_than_the_model(pretrained, data_folder):
     with pytest.raises(ConfigError, match=r'"sequence_length" is 65, but .*export takes 64; lower it'):
         evaluate_export(
-            pretrained / "export", data_folder, sequence_length=65, num_sequences=4, mlm_probability=0.15, seed=0
+            pretrained / "export",
+            data_folder,
+            sequence_length=65,
+            num_sequences=4,
+            mlm_probability=0.15,
+            seed=0,
         )
 
 
 def test_an_evaluation_on_data_of_another_vocabulary(pretrained, data_folder, tmp_path):
     folder = shutil.copytree(pretrained / "export", tmp_path / "model")
     Tokenizer.train(["other text"] * 3, 300).save(folder)
-    with pytest.raises(TokenizerError, match="was prepared with another vocabulary than .*tokenizer.path set to"):
-        evaluate_export(folder, data_folder, sequence_length=32, num_sequences=4, mlm_probability=0.15, seed=0)
+    with pytest.raises(
+        TokenizerError, match="was prepared with another vocabulary than .*tokenizer.path set to"
+    ):
+        evaluate_export(
+            folder, data_folder, sequence_length=32, num_sequences=4, mlm_probability=0.15, seed=0
+        )
 
 
 class TestInitialWeights:
@@ -222,7 +239,9 @@ class TestInitialWeights:
 
     def start(self, values, tmp_path, source, *overrides):
         bare = {name: value for name, value in values.items() if name != "model"}
-        return maskwright.pretrain(bare, f"init_from={source}", "steps=1", *overrides, output=tmp_path / "run")
+        return maskwright.pretrain(
+            bare, f"init_from={source}", "steps=1", *overrides, output=tmp_path / "run"
+        )
 
     def test_it_starts_where_the_other_ended(self, values, pretrained, tmp_path):
         summary = self.start(values, tmp_path, pretrained / "export", "optimizer.lr=1e-12")
@@ -243,69 +262,6 @@ class TestInitialWeights:
         (source / "config.json").write_text(json.dumps({**config, "vocab_size": 500}))
         with pytest.raises(TokenizerError, match="the model has 500 vocabulary entries, the tokenizer 400"):
             self.start(values, tmp_path, source)
-
-
-@pytest.mark.parity
-class TestExport:
-    """The exported folder in the hands of transformers."""
-
-    @pytest.fixture(scope="class")
-    def theirs(self, pretrained):
-        transformers = pytest.importorskip("transformers")
-        folder = pretrained / "export"
-        model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
-        return transformers.AutoTokenizer.from_pretrained(folder), model
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "The <mask> captain loads the net.",
-            "The gardener waters the<mask>",
-            "A rose  \n <mask>, then <mask><mask>!",
-            "<mask>",
-        ],
-    )
-    def test_masks_are_filled_alike(self, pretrained, theirs, text):
-        tokenizer, model = theirs
-        encoded = tokenizer(text, return_tensors="pt")
-        with torch.no_grad():
-            logits = model(**encoded).logits[0]
-        places = encoded["input_ids"][0] == tokenizer.mask_token_id
-        best = logits[places].softmax(-1).topk(5)
-        (answer,) = FillMaskPredictor(pretrained / "export").predict([text])
-        assert len(answer["fills"]) == text.count("<mask>")
-        for fills, ids, shares in zip(answer["fills"], best.indices, best.values, strict=True):
-            assert [fill["token"] for fill in fills] == [tokenizer.decode([number]) for number in ids]
-            assert [fill["probability"] for fill in fills] == pytest.approx(shares.tolist(), rel=1e-4)
-
-    def test_the_length_and_the_config_are_told(self, theirs):
-        tokenizer, model = theirs
-        assert tokenizer.model_max_length == 64
-        assert model.config.architectures == ["RobertaForMaskedLM"]
-        assert model.config.vocab_size == len(tokenizer)
-
-
-class TestFillMask:
-    """What the predictor refuses."""
-
-    @pytest.fixture(scope="class")
-    def predictor(self, pretrained):
-        return FillMaskPredictor(pretrained / "export", num_guesses=2)
-
-    def test_shares_are_sorted(self, predictor):
-        (answer,) = predictor.predict(["The <mask> is hot."])
-        (fills,) = answer["fills"]
-        assert answer["text"] == "The <mask> is hot."
-        assert len(fills) == 2
-        assert fills[0]["probability"] >= fills[1]["probability"] > 0
-
-    def test_no_mask(self, predictor):
-        with pytest.raises(DataError, match="'nothing here': has no <mask>; write <mask> where a word is missing"):
-            predictor.predict(["The <mask>", "nothing here"])
-
-    def test_too_long(self, predictor):
-        with pytest.raises(DataError, match="has 203 tokens, the model takes 64; shorten it"):
-            predictor.predict(["<mask>" + "x9" * 100])
 
 
 def test_a_config_that_pretraining_refuses_leaves_nothing_that_looks_whole(values, tmp_path):

@@ -13,7 +13,9 @@ def rates(total=10, **settings):
 
 
 def test_linear_warm_up_and_decay():
-    assert rates(warmup_share=0.2) == pytest.approx([0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert rates(warmup_share=0.2) == pytest.approx(
+        [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
 
 
 def test_a_share_of_the_rate_is_left_at_the_end():

@@ -28,7 +28,9 @@ def test_the_baseline_by_hand():
 def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(ConfigError, match='"device" is "cuda", but torch sees no CUDA device; set device=cpu'):
+    with pytest.raises(
+        ConfigError, match='"device" is "cuda", but torch sees no CUDA device; set device=cpu'
+    ):
         resolve_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("auto") == resolve_device("cuda") == "cuda"

@@ -78,7 +78,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         set_up_logging()
-        app()
+        app(prog_name="maskwright")
     except SystemExit:
         raise
     except BaseException as escaped:

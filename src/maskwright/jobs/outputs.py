@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.config import VERSION_KEY, Config, dump_config, parse_config, read_yaml
 from ..core.errors import ConfigError, OutputExistsError
-from ..core.files import TEMPORARY_MARK, prepare_output, write_text
+from ..core.files import TEMPORARY_MARK, prepare_output, storage_errors, write_text
 
 __all__ = ["claim_output", "differences"]
 
@@ -48,14 +48,15 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
     """
     if resume and overwrite:
         raise ConfigError("both resume and overwrite were asked for; choose one")
-    prepare_output(folder, resume=resume, overwrite=overwrite)
+    begun = _holds_work(folder)
+    prepare_output(folder, resume=resume or not begun, overwrite=overwrite and begun)
     path = folder / CONFIG_NAME
-    if resume and not path.exists() and _holds_work_of_others(folder):
+    if resume and begun and not path.exists():
         raise OutputExistsError(
             f"{folder}: is not empty and has no {CONFIG_NAME}, so nothing in it can be gone on with; "
             "choose another output"
         )
-    if resume and path.exists():
+    if resume and begun:
         before = parse_config(type(config), read_yaml(path), str(path))
         found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
         changed = [
@@ -69,9 +70,11 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
     write_text(path, dump_config(config))
 
 
-def _holds_work_of_others(folder: Path) -> bool:
-    """Anything but what a killed start of ours may have left before its first file was whole."""
-    return any(TEMPORARY_MARK not in child.name for child in folder.iterdir())
+def _holds_work(folder: Path) -> bool:
+    """Anything but what a start leaves that was refused, or killed, before it did anything."""
+    with storage_errors(folder):
+        names = [child.name for child in folder.iterdir()] if folder.is_dir() else []
+    return any(name != CONFIG_NAME and TEMPORARY_MARK not in name for name in names)
 
 
 def differences(

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..core.allocator import keep_large_buffers
 from ..core.errors import CheckpointError
-from ..core.keyed import derive_key
 from .engine import Objective, StepOutcome
 
 __all__ = ["SingleEngine"]
@@ -85,7 +84,6 @@ class SingleEngine:
         """Add the gradient of `loss_sum / num_targets`; returns the sums with `loss_sum`."""
         if self.masters is not self.parameters and any(p.grad is not None for p in self.parameters):
             self._collect()
-        self._seed(batch)
         loss, sums = objective(self.model, batch, train=True)
         (loss / num_targets).backward()  # type: ignore[no-untyped-call]
         return {"loss_sum": loss.item(), **{name: value.item() for name, value in sums.items()}}
@@ -95,12 +93,6 @@ class SingleEngine:
         """The sums with `loss_sum`, without a gradient."""
         loss, sums = objective(self.model, batch, train=False)
         return {"loss_sum": loss.item(), **{name: value.item() for name, value in sums.items()}}
-
-    def _seed(self, batch: Any) -> None:
-        """Where dropout draws from the device's generator, make that follow the batch, so runs repeat."""
-        keys = getattr(batch, "dropout", None)
-        if keys is not None and self.parameters[0].device.type == "cuda":
-            torch.cuda.manual_seed(derive_key("engine", *keys.rows.tolist()) & (2**63 - 1))
 
     def _collect(self) -> None:
         """Move bf16 gradients onto the fp32 copies."""

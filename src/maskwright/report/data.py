@@ -34,8 +34,8 @@ MAX_SAMPLE_CHARACTERS = 400
 def data_section(inputs: Inputs) -> Section:
     """What the model was fed."""
     audit, manifest = inputs.audit, inputs.manifest
-    problems = [text for text in (inputs.audit_problem, inputs.manifest_problem) if text]
-    body = [missing(text, "maskwright prepare") for text in problems]
+    problems = dict.fromkeys((inputs.audit_problem, inputs.manifest_problem))
+    body = [missing(text, "maskwright prepare") for text in problems if text]
     parts: list[tuple[str, str, Html]] = []
     if audit or manifest:
         parts.append(("documents", "Documents and tokens", _counts(audit, manifest)))
@@ -65,6 +65,7 @@ def _counts(audit: Object, manifest: Object) -> Html:
         ("Bytes per token", significant(per_token) if per_token is not None else None),
         ("Vocabulary", f"{grouped(vocabulary)} tokens" if vocabulary is not None else None),
         ("Longest document", f"{grouped(longest)} characters" if longest is not None else None),
+        ("Mended and kept", _repairs(mapping(audit.get("repairs")))),
     ]
     return join([facts(rows), _splits(mapping(manifest.get("splits")))])
 
@@ -73,6 +74,11 @@ def _kept(read: float | None, kept: float | None, write: Callable[[float], str])
     if kept is None or not read:
         return None if kept is None else write(kept)
     return join([f"{write(kept)} of {write(read)} ", tag("small", f"{percent(kept / read)} kept")])
+
+
+def _repairs(repairs: Object) -> str | None:
+    rows = [f"{grouped(count)} ({name.replace('_', ' ')})" for name, count in _ranked(repairs) if count]
+    return ", ".join(rows) or None
 
 
 def _splits(splits: Object) -> Html:

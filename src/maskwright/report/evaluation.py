@@ -122,7 +122,10 @@ def _classes(evaluation: Object) -> Html:
         support = number(entry.get("support"))
         written = ["" if share is None else percent(share) for share in shares]
         filled = tag("i", class_="fill-a", style=f"width:{100 * min(1, max(0, shares[2] or 0)):.1f}%")
-        cells = [*written[:2], join([tag("span", filled, class_="meter"), written[2]])]
+        cells = [
+            *written[:2],
+            join([tag("span", filled, class_="meter"), tag("span", written[2], class_="value")]),
+        ]
         rows.append([str(entry.get("label", "")), *cells, "" if support is None else grouped(support)])
     if not rows:
         return Html("")

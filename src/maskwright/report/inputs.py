@@ -56,12 +56,12 @@ def read_inputs(data: Path | None, pretrain: Path | None, finetune: Sequence[tup
         pretrain: folder with `config.yaml`, `metrics.jsonl` and `summary.json`.
         finetune: names and folders with `config.yaml`, `metrics.jsonl` and `evaluation.json`.
     """
-    manifest, manifest_problem = read_object(data, "manifest.json")
-    audit, audit_problem = read_object(data, "audit.json")
-    summary, summary_problem = read_object(pretrain, "summary.json")
+    manifest, manifest_problem = read_object(data, "manifest.json", "prepared data")
+    audit, audit_problem = read_object(data, "audit.json", "prepared data")
+    summary, summary_problem = read_object(pretrain, "summary.json", "pretraining run")
     finetuned = []
     for name, folder in finetune:
-        evaluation, problem = read_object(folder, "evaluation.json")
+        evaluation, problem = read_object(folder, "evaluation.json", "fine-tuned model")
         finetuned.append(Finetuning(name, evaluation, problem, read_metrics(folder), _read_config(folder)))
     return Inputs(
         manifest=manifest,

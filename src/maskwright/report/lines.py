@@ -86,14 +86,17 @@ class Chart:
     def render(self) -> Html:
         """The chart as a `figure`; a line of text where there is no finite value to draw."""
         known = [series for series in self.series if any(y is not None for _, y in series.points)]
-        heading = figure_heading(None if self.tall else self.title, self.unit)
+        title = None if self.tall else self.title
         if not known:
+            heading = figure_heading(title, self.unit)
             return tag(
                 "figure", heading, tag("p", "No finite value was logged.", class_="missing"), class_="chart"
             )
         x_scale = _step_scale([x for series in known for x, _ in series.points])
         y_scale = fit_scale(self._heights(known), zero=self.zero, log=self.log)
-        y_values, x_values = y_scale.ticks(5), x_scale.ticks(5)
+        unit = ", ".join(filter(None, (self.unit, "logarithmic" if y_scale.log else "")))
+        y_values = y_scale.ticks(5)
+        x_values = [value for value in x_scale.ticks(5) if value == round(value)]
         labels = [significant(value, 1) for value in y_values] if y_scale.log else self.format_ticks(y_values)
         columns = [
             Tick(x_scale.place(value), label)
@@ -101,9 +104,8 @@ class Chart:
         ]
         plot = [_drawing(self, known, (x_scale, y_scale), y_values), *_overlays(self, x_scale, y_scale)]
         body = frame(plot, y_ticks(y_scale, y_values, labels), columns, self.x_label)
-        return tag(
-            "figure", heading, _legend(self, known), body, class_="chart tall" if self.tall else "chart"
-        )
+        class_ = "chart tall" if self.tall else "chart"
+        return tag("figure", figure_heading(title, unit), _legend(self, known), body, class_=class_)
 
     def _heights(self, known: Sequence[Series]) -> list[float]:
         values = [y for series in known for _, y in series.points if y is not None]
@@ -113,7 +115,7 @@ class Chart:
 def _step_scale(xs: Sequence[float]) -> Scale:
     """The x axis ends where the data ends, and begins at zero unless the data begins far from it."""
     low, high = min(xs), max(xs)
-    low = 0.0 if 0 <= low <= 0.1 * high else low
+    low = 0.0 if 0 <= low <= 0.5 * high else low
     return Scale(low, high) if high > low else Scale(low - 0.5, low + 0.5)
 
 

@@ -106,7 +106,8 @@ def missing(what: str, command: str) -> Html:
         what: what is not there, as the start of a sentence.
         command: the command that makes it.
     """
-    return tag("p", what, "; ", code(command), " makes it.", class_="missing")
+    pronoun = "one" if what.startswith("No ") else "it"
+    return tag("p", what, "; ", code(command), f" makes {pronoun}.", class_="missing")
 
 
 def details(summary: object, *children: object, open_: bool = False) -> Html:

@@ -16,6 +16,7 @@ MASK = "<mask>"
 MAX_SAMPLES = 12
 TOP = 5
 CONTEXT_CHARACTERS = 300
+_WHITE_SPACE = {"\n": "⏎", "\r": "⏎", "\t": "⇥"}
 
 
 def predictions_section(inputs: Inputs) -> Section:
@@ -24,7 +25,9 @@ def predictions_section(inputs: Inputs) -> Section:
     if not samples:
         reason = inputs.summary_problem or "summary.json has no samples"
         return Section("predictions", "Predictions", missing(reason, "maskwright pretrain"))
-    cards = [_card(sample) for sample in samples]
+    # One scale for all cards: a sure guess is to look surer than a vague one.
+    surest = max((share for sample in samples for _, share in _candidates(sample)), default=1.0)
+    cards = [_card(sample, surest) for sample in samples]
     ranks = [_rank(sample) for sample in samples]
     first, near = sum(rank == 0 for rank in ranks), sum(rank is not None for rank in ranks)
     words = note(
@@ -55,10 +58,10 @@ def _rank(sample: Object) -> int | None:
     return bare.index(answer.strip()) if answer.strip() and answer.strip() in bare else None
 
 
-def _card(sample: Object) -> Html:
+def _card(sample: Object, full: float) -> Html:
     candidates, rank = _candidates(sample), _rank(sample)
     rows = [(_visible(token), probability) for token, probability in candidates]
-    chart = bars(rows, caption="Predictions", full=1.0, write=percent, colour="quiet", chosen=rank)
+    chart = bars(rows, caption="Predictions", full=full, write=percent, colour="quiet", chosen=rank)
     answer = _visible(str(sample.get("answer", "")))
     where = f"place {rank + 1}" if rank is not None else f"not among the first {TOP}"
     verdict = tag(
@@ -70,7 +73,8 @@ def _card(sample: Object) -> Html:
 
 def _visible(token: str) -> str:
     """A token as it reads; white space and emptiness are named."""
-    return token.strip() or ("(nothing)" if not token else repr(token).strip("'"))
+    bare = token.strip()
+    return bare or "".join(_WHITE_SPACE.get(character, "␣") for character in token) or "(nothing)"
 
 
 def _with_chips(text: str) -> Sequence[object]:

@@ -31,11 +31,15 @@ def pretraining_section(inputs: Inputs) -> Section:
     ]
     notes = [missing(inputs.summary_problem, "maskwright pretrain")] if inputs.summary_problem else []
     if metrics.unreadable_lines:
+        words = (
+            "line could not be read and is"
+            if metrics.unreadable_lines == 1
+            else "lines could not be read and are"
+        )
         notes.append(
             note(
-                f"{grouped(metrics.unreadable_lines)} of the lines of ",
                 code("metrics.jsonl"),
-                " could not be read and are left out; a crash can tear the line it interrupts.",
+                f": {grouped(metrics.unreadable_lines)} {words} left out; a crash can tear one.",
             )
         )
     body = join([*notes, *(part(key, title, content) for key, title, content in parts)])
@@ -91,7 +95,11 @@ def _loss_words(validation: Sequence[tuple[float, float]], unigram: float | None
         return note("No evaluation was logged, so there is no validation loss.")
     (_, first), (step, last) = validation[0], validation[-1]
     best_step, best = min(validation, key=lambda point: (point[1], point[0]))
-    text = f"Validation loss went from {significant(first)} to {significant(last)} at step {grouped(step)}"
+    if len(validation) == 1:
+        start = f"Validation loss is {significant(last)}"
+    else:
+        start = f"Validation loss went from {significant(first)} to {significant(last)}"
+    text = f"{start} at step {grouped(step)}"
     if unigram is not None:
         side = "below" if last < unigram else "above"
         text += f", {significant(abs(unigram - last))} nats {side} what token frequencies alone give"
@@ -132,7 +140,7 @@ def _accuracy(metrics: Metrics) -> Html:
     )
     perplexity_chart = Chart(
         "Perplexity",
-        "exponential of the validation loss, logarithmic",
+        "exponential of the validation loss",
         [Series("validation", perplexity, "b", "dots")],
         log=True,
     )
@@ -144,18 +152,16 @@ def _optimiser(metrics: Metrics) -> Html:
     norm = metrics.trained("grad_norm")
     heights = [y for _, y in known(norm)]
     wide = bool(heights) and min(heights) > 0 and max(heights) / min(heights) > 30
-    unit = "before clipping, logarithmic" if wide else "before clipping"
-    gradient = Chart(
-        "Gradient norm", unit, trend("gradient norm", norm, "d", log=wide), zero=not wide, log=wide
-    )
+    curves = trend("gradient norm", norm, "d", log=wide)
+    gradient = Chart("Gradient norm", "before clipping", curves, zero=not wide, log=wide)
     return figure_grid(rate.render(), gradient.render())
 
 
 def _speed(metrics: Metrics, summary: Object) -> Html:
-    throughput = [
-        *trend("all positions", metrics.trained("tokens_per_second"), "a"),
-        trend("without padding", metrics.trained("real_tokens_per_second"), "c")[-1],
-    ]
+    speed, real_speed = metrics.trained("tokens_per_second"), metrics.trained("real_tokens_per_second")
+    throughput = trend("all positions", speed)
+    if real_speed != speed:
+        throughput.append(trend("without padding", real_speed, "c")[-1])
     peak = number(summary.get("matrix_peak_flops"))
     unit = f"of {compact(peak)}FLOP/s, measured" if peak else "of the measured matrix rate"
     charts = figure_grid(
@@ -170,6 +176,7 @@ def _speed(metrics: Metrics, summary: Object) -> Html:
     )
     waits = [y for _, y in known(metrics.trained("data_wait_share"))]
     memory = [y for _, y in known(metrics.trained("memory_bytes"))]
+    memory += numbers([summary.get("peak_memory_bytes")])
     seconds = number(summary.get("seconds"))
     tokens_per_second = number(summary.get("tokens_per_second"))
     rows = [

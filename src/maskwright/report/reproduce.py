@@ -47,7 +47,8 @@ def reproduce_section(inputs: Inputs, command: str | None) -> Section:
     manifest, machine = inputs.manifest, mapping(inputs.summary.get("machine"))
     tokenizer = mapping(manifest.get("tokenizer"))
     cores, memory = number(machine.get("cores")), number(machine.get("memory_bytes"))
-    gpus = [str(name) for name in items(machine.get("gpus"))]
+    gpus = [str(mapping(gpu).get("name", gpu)) for gpu in items(machine.get("gpus"))]
+    flags = [name for name, present in mapping(machine.get("flags")).items() if present is True]
     versions = mapping(inputs.summary.get("versions"))
     precision = inputs.summary.get("precision")
     rows: list[tuple[object, object]] = [
@@ -57,6 +58,8 @@ def reproduce_section(inputs: Inputs, command: str | None) -> Section:
         ("Cores", grouped(cores) if cores is not None else None),
         ("Memory", bytes_text(memory) if memory is not None else None),
         ("GPUs", ", ".join(gpus) or "none" if machine else None),
+        ("Instruction sets", ", ".join(flags) or None),
+        ("System", machine.get("platform")),
         ("Precision", precision),
         *((name, _code(version)) for name, version in versions.items()),
     ]

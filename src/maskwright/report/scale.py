@@ -75,11 +75,11 @@ def fit_scale(values: Sequence[float], *, zero: bool = False, log: bool = False,
     Args:
         values: finite numbers, perhaps none.
         zero: begin at zero if no value is below it.
-        log: lay out logarithms if all values are positive; otherwise stay linear.
+        log: lay out logarithms if all values are positive and far apart; otherwise stay linear.
         ticks: about how many ticks are wanted; the ends are rounded to their step.
     """
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if log and low > 0:
+    if log and low > 0 and high / 3 > low:
         return Scale(low / 1.1, min(high * 1.1, sys.float_info.max), log=True)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -239,7 +239,8 @@ def plain_ticks(ticks: Sequence[float]) -> list[str]:
     largest = max((abs(tick) for tick in ticks), default=0.0)
     gap = min((b - a for a, b in pairwise(ticks)), default=largest)
     if largest and largest < 0.01:
-        return [significant(tick, 2) for tick in ticks]
+        single = all(math.isclose(float(f"{tick:.0e}"), tick) for tick in ticks)
+        return [significant(tick, 1 if single else 2) for tick in ticks]
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if largest >= (1e4 if unit == "k" else size):
             decimals = decimals_for(gap / size)

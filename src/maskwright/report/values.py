@@ -60,19 +60,20 @@ def items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def read_object(folder: Path | None, name: str) -> tuple[Object, str | None]:
+def read_object(folder: Path | None, name: str, part: str) -> tuple[Object, str | None]:
     """Read a JSON object of a run.
 
     Args:
         folder: folder of the part, or None when the part was not given.
         name: file name.
+        part: how to call the part when it was not given.
 
     Returns:
         The object (empty when there is none) and what is wrong with it, as the start of a
         sentence, or None when nothing is.
     """
     if folder is None:
-        return {}, f"No {name} was given"
+        return {}, f"No {part} was given"
     place = f"{folder.name}/{name}"
     if not (folder / name).is_file():
         return {}, f"{place} is missing"
@@ -123,7 +124,7 @@ def read_metrics(folder: Path | None) -> Metrics:
         folder: folder of the run, or None when there is none.
     """
     if folder is None:
-        return Metrics(problem="No metrics.jsonl was given")
+        return Metrics(problem="No pretraining run was given")
     place = f"{folder.name}/metrics.jsonl"
     try:
         lines = read_bytes(folder / "metrics.jsonl").decode("utf-8", "replace").split("\n")

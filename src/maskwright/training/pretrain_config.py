@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..core.config import Config
+from ..core.config import Config, parse_config
 from ..model.config import MODEL_SIZES, EncoderConfig
 from ..objectives.masking import MaskingConfig
 from .device import DeviceName, Precision
@@ -35,7 +35,7 @@ class ModelConfig(Config):
         values = dict(MODEL_SIZES[self.size])
         values |= {k: v for k, v in self.model_dump(exclude={"size"}).items() if v is not None}
         values.setdefault("max_position_embeddings", sequence_length + 2)
-        return EncoderConfig(vocab_size=vocab_size, **values)
+        return parse_config(EncoderConfig, {"vocab_size": vocab_size, **values}, "model")
 
 
 class BatchConfig(Config):

@@ -61,9 +61,14 @@ class ClassificationPredictor:
     def __init__(self, folder: Path) -> None:
         shape, values = load_encoder_config(folder)
         names = values.get("id2label")
-        if not names or "RobertaForSequenceClassification" not in values.get("architectures", []):
+        if not names or "RobertaForSequenceClassification" not in (values.get("architectures") or []):
             raise CheckpointError(f"{folder}: is not a classifier; fine-tune one with maskwright finetune")
-        self.labels = [names[str(number)] for number in range(len(names))]
+        try:
+            self.labels = [str(names[str(number)]) for number in range(len(names))]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder}: id2label in config.json does not number its labels from 0; export the model again"
+            ) from error
         self.tokenizer = Tokenizer.load(folder)
         self.tokenizer.require_size(shape.vocab_size, str(folder))
         self.model = SequenceClassifier(shape, len(self.labels))
