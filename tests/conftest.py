@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,12 @@ class CommandResult:
 
 @pytest.fixture
 def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., CommandResult]:
-    """Run the command line in this process: `command("inspect", folder)`."""
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., CommandResult]]:
+    """Run the command line in this process, in an empty folder: `command("inspect", folder)`."""
     from maskwright.cli.main import main
 
+    monkeypatch.chdir(tmp_path)
     logger, handler = logging.getLogger("maskwright"), signal.getsignal(signal.SIGTERM)
     before = (list(logger.handlers), logger.level, logger.propagate)
 

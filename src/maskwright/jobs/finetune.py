@@ -30,8 +30,11 @@ def finetune_model(
         Interrupted: stopped by a signal after saving.
         UserError: data, settings or storage refused.
     """
-    claim_output(config, folder, resume=resume, overwrite=overwrite)
-    evaluation = run_finetuning(config, folder)
+
+    def claim() -> None:
+        claim_output(config, folder, resume=resume, overwrite=overwrite)
+
+    evaluation = run_finetuning(config, folder, claim=claim)
     command = f"maskwright finetune -o {folder}"
     write_report(folder / "report.html", folder.name, finetune=[(folder.name, folder)], command=command)
     return {"output": str(folder), "report": str(folder / "report.html"), **evaluation}

@@ -73,7 +73,7 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
 def _holds_work(folder: Path) -> bool:
     """Anything but what a start leaves that was refused, or killed, before it did anything."""
     with storage_errors(folder):
-        names = [child.name for child in folder.iterdir()] if folder.is_dir() else []
+        names = [path.name for path in folder.rglob("*") if not path.is_dir()]
     return any(name != CONFIG_NAME and TEMPORARY_MARK not in name for name in names)
 
 

@@ -100,9 +100,9 @@ def prepare_data(
         OutputExistsError: the folder is occupied.
         StorageError: the storage refused; what is finished stays.
     """
-    claim_output(config, folder, resume=resume, overwrite=overwrite)
     log.info("naming the sources")
     source_name = corpus_fingerprint(config.corpus)
+    claim_output(config, folder, resume=resume, overwrite=overwrite)
     done = _finished(folder, config, source_name)
     if done is not None:
         log.info("%s: is finished already", folder)

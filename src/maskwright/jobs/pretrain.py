@@ -31,8 +31,11 @@ def pretrain_model(
         Interrupted: stopped by a signal after saving.
         UserError: data, settings or storage refused.
     """
-    claim_output(config, folder, resume=resume, overwrite=overwrite)
-    summary = run_pretraining(config, folder)
+
+    def claim() -> None:
+        claim_output(config, folder, resume=resume, overwrite=overwrite)
+
+    summary = run_pretraining(config, folder, claim=claim)
     command = f"maskwright pretrain -o {folder}"
     write_report(
         folder / "report.html", folder.name, data=Path(config.data), pretrain=folder, command=command

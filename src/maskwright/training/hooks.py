@@ -7,14 +7,14 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.errors import MissingDependencyError
 from ..core.files import storage_errors
 
-__all__ = ["Hook", "JsonLines", "LogLines", "Record", "TensorBoard"]
+__all__ = ["Hook", "JsonLines", "LogLines", "Record", "TensorBoard", "standard_hooks"]
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -163,3 +163,13 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def standard_hooks(folder: Path, total_steps: int, further: Sequence[Hook]) -> list[Hook]:
+    """What every run has: `metrics.jsonl`, TensorBoard events and log lines, then the caller's own."""
+    return [
+        JsonLines(folder / "metrics.jsonl"),
+        TensorBoard(folder / "events"),
+        LogLines(total_steps),
+        *further,
+    ]

@@ -27,7 +27,7 @@ from ..tokens.stream import SampleStream
 from ..tokens.tokenizer import Tokenizer
 from .checkpoint import Checkpoints
 from .device import measure_matrix_peak, resolve_device, resolve_precision
-from .hooks import Hook, JsonLines, LogLines, Record, TensorBoard
+from .hooks import Hook, Record, standard_hooks
 from .loop import Parts, Plan, train
 from .mlm_evaluation import measure
 from .optimizers import optimizer_factory
@@ -140,13 +140,19 @@ def _plan(setting: _Setting, peak: float) -> Plan:
     )
 
 
-def run_pretraining(config: PretrainConfig, folder: Path, hooks: Sequence[Hook] = ()) -> Record:
+def run_pretraining(
+    config: PretrainConfig,
+    folder: Path,
+    hooks: Sequence[Hook] = (),
+    claim: Callable[[], None] = lambda: None,
+) -> Record:
     """Train, evaluate, export.
 
     Args:
         config: what to do.
         folder: the run's folder; holds `config.yaml` already. A checkpoint in it is gone on from.
         hooks: further watchers.
+        claim: called when everything is opened and checked, before anything is written.
 
     Returns:
         The summary, which is also written to `summary.json`.
@@ -156,21 +162,13 @@ def run_pretraining(config: PretrainConfig, folder: Path, hooks: Sequence[Hook] 
         UserError: data, model or a value cannot be used; nothing was lost.
     """
     setting = _open(config)
-    model = MaskedLM(setting.shape)
-    initialize(model, config.seed, setting.shape.initializer_range)
-    if config.init_from is not None:
-        load_weights(model, Path(config.init_from))
+    model = _build(setting)
+    claim()
     peak = measure_matrix_peak(setting.device, setting.precision)
     engine = SingleEngine(
         model, optimizer_factory(config.optimizer), setting.device, setting.precision, config.max_grad_norm
     )
     about = {"config": dump_config(config), "versions": library_versions(VERSIONS)}
-    watchers: list[Hook] = [
-        JsonLines(folder / "metrics.jsonl"),
-        TensorBoard(folder / "events"),
-        LogLines(config.steps),
-        *hooks,
-    ]
     parts = Parts(
         stream=MaskedLMStream(
             setting.training, setting.masker, config.batch.sequences, config.batch.micro_sequences
@@ -179,11 +177,19 @@ def run_pretraining(config: PretrainConfig, folder: Path, hooks: Sequence[Hook] 
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", config.checkpoint.keep, about),
         evaluate=_evaluator(setting),
-        hooks=watchers,
+        hooks=standard_hooks(folder, config.steps, hooks),
     )
     _announce(setting, engine, peak)
     result = train(parts, _plan(setting, peak))
     return _finish(setting, engine, result, peak, folder)
+
+
+def _build(setting: _Setting) -> MaskedLM:
+    model = MaskedLM(setting.shape)
+    initialize(model, setting.config.seed, setting.shape.initializer_range)
+    if setting.config.init_from is not None:
+        load_weights(model, Path(setting.config.init_from))
+    return model
 
 
 def _announce(setting: _Setting, engine: SingleEngine, peak: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from ...parallel.single import SingleEngine
 from ...tokens.tokenizer import Tokenizer
 from ...training.checkpoint import Checkpoints
 from ...training.device import DeviceName, Precision, resolve_device, resolve_precision
-from ...training.hooks import Hook, JsonLines, LogLines, Record, TensorBoard
+from ...training.hooks import Hook, Record, standard_hooks
 from ...training.loop import Parts, Plan, train
 from ...training.optimizers import OptimizerConfig, optimizer_factory
 from ...training.schedules import ScheduleConfig, learning_rate
@@ -155,6 +155,11 @@ def _build(config: FinetuneConfig, source: Path, shape: EncoderConfig, num_label
     return model
 
 
+def _stream(config: FinetuneConfig, data: _Data) -> ExampleStream:
+    rows, labels = data.rows["train"].rows, data.train.labels
+    return ExampleStream(rows, labels, config.seed, config.batch_size, config.micro_batch_size)
+
+
 def _evaluator(data: _Data, micro_batch_size: int) -> Any:
     def evaluate(engine: Engine) -> Record:
         loss = correct = 0.0
@@ -179,13 +184,19 @@ def _plan(config: FinetuneConfig, num_examples: int) -> Plan:
     )
 
 
-def run_finetuning(config: FinetuneConfig, folder: Path, hooks: Sequence[Hook] = ()) -> Record:
+def run_finetuning(
+    config: FinetuneConfig,
+    folder: Path,
+    hooks: Sequence[Hook] = (),
+    claim: Callable[[], None] = lambda: None,
+) -> Record:
     """Train, export, and measure on the test part.
 
     Args:
         config: what to do.
         folder: the run's folder. A checkpoint in it is gone on from.
         hooks: further watchers.
+        claim: called when everything is opened and checked, before anything is written.
 
     Returns:
         The evaluation, which is also written to `evaluation.json`.
@@ -201,8 +212,10 @@ def run_finetuning(config: FinetuneConfig, folder: Path, hooks: Sequence[Hook] =
     data = _read_data(config, tokenizer, min(config.max_length or shape.max_length, shape.max_length))
     device = resolve_device(config.device)
     names = data.train.label_names
+    model = _build(config, source, shape, len(names))
+    claim()
     engine = SingleEngine(
-        _build(config, source, shape, len(names)),
+        model,
         optimizer_factory(config.optimizer),
         device,
         resolve_precision(config.precision, device),
@@ -211,23 +224,12 @@ def run_finetuning(config: FinetuneConfig, folder: Path, hooks: Sequence[Hook] =
     plan = _plan(config, len(data.train))
     about = {"config": dump_config(config), "versions": library_versions(VERSIONS)}
     parts = Parts(
-        stream=ExampleStream(
-            data.rows["train"].rows,
-            data.train.labels,
-            config.seed,
-            config.batch_size,
-            config.micro_batch_size,
-        ),
+        stream=_stream(config, data),
         objective=classification_loss,
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", config.keep_checkpoints, about),
         evaluate=_evaluator(data, config.micro_batch_size),
-        hooks=[
-            JsonLines(folder / "metrics.jsonl"),
-            TensorBoard(folder / "events"),
-            LogLines(plan.total_steps),
-            *hooks,
-        ],
+        hooks=standard_hooks(folder, plan.total_steps, hooks),
     )
     log.info("%d training examples, %d classes, %d steps", len(data.train), len(names), plan.total_steps)
     result = train(parts, plan)
