@@ -23,16 +23,17 @@ __all__ = [
     "Output",
     "Overwrite",
     "Resume",
-    "default_output",
+    "job_command",
     "run_verb",
     "show",
     "split_arguments",
 ]
 
+Job = Callable[..., Mapping[str, Any]]
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RECIPE] [KEY.PATH=VALUE]...", help="Recipe name or YAML file, then changes to it."
+        metavar="RECIPE KEY.PATH=VALUE", help="Recipe name or YAML file, then changes to it."
     ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
@@ -64,9 +65,47 @@ def _is_override(text: str) -> bool:
     return bool(separator) and all(part.isidentifier() for part in name.split("."))
 
 
-def default_output(output: Path | None, parent: str, recipe: str | None, fallback: str) -> Path:
-    """The asked folder, or one named after the recipe."""
-    return output or Path(parent) / (Path(recipe).stem if recipe else fallback)
+def job_command(
+    section: str,
+    help_text: str,
+    load: Callable[[], tuple[type[Config], Job]],
+    headline: Sequence[str],
+    default_output: Callable[[str | None], Path],
+) -> Callable[..., None]:
+    """Make the command of a job: they differ in what they run, not in their arguments.
+
+    Args:
+        section: name of the command and of its part of a recipe.
+        help_text: what it does, in a line.
+        load: imports the job when it is needed; returns its config class and its function.
+        headline: names of the results that people want to see.
+        default_output: the output folder for a recipe's name, or for none.
+    """
+
+    def command(
+        arguments: Arguments = None,
+        output: Output = None,
+        resume: Resume = False,
+        overwrite: Overwrite = False,
+        dry_run: DryRun = False,
+        json: Json = False,
+    ) -> None:
+        from ..api import resolve
+
+        recipe, overrides = split_arguments(arguments)
+        config_class, job = load()
+        config = resolve(config_class, section, recipe, overrides)
+        folder = output or default_output(None if recipe is None else Path(recipe).stem)
+        run_verb(
+            config,
+            lambda: job(config, folder, resume=resume, overwrite=overwrite),
+            dry_run=dry_run,
+            as_json=json,
+            headline=headline,
+        )
+
+    command.__name__, command.__doc__ = section, help_text
+    return command
 
 
 def run_verb(

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from .common import (
-    Arguments,
-    DryRun,
-    Json,
-    Output,
-    Overwrite,
-    Resume,
-    run_verb,
-    split_arguments,
-)
+from .common import job_command
 
 __all__ = ["finetune"]
 
@@ -23,26 +15,17 @@ HEADLINE = (
 )
 
 
-def finetune(
-    arguments: Arguments = None,
-    output: Output = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """A pretrained encoder and labelled texts to a classifier, measured on its test part."""
-    from ..api import resolve
+def _load() -> tuple[Any, Any]:
     from ..jobs.finetune import finetune_model
     from ..tasks.classification.finetune import FinetuneConfig
 
-    recipe, overrides = split_arguments(arguments)
-    config = resolve(FinetuneConfig, "finetune", recipe, overrides)
-    folder = output or Path("runs") / (f"{Path(recipe).stem}-finetune" if recipe else "finetune")
-    run_verb(
-        config,
-        lambda: finetune_model(config, folder, resume=resume, overwrite=overwrite),
-        dry_run=dry_run,
-        as_json=json,
-        headline=HEADLINE,
-    )
+    return FinetuneConfig, finetune_model
+
+
+finetune = job_command(
+    "finetune",
+    "A pretrained encoder and labelled texts to a classifier, measured on its test part.",
+    _load,
+    HEADLINE,
+    lambda recipe: Path("runs") / (f"{recipe}-finetune" if recipe else "finetune"),
+)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from .common import (
-    Arguments,
-    DryRun,
-    Json,
-    Output,
-    Overwrite,
-    Resume,
-    default_output,
-    run_verb,
-    split_arguments,
-)
+from pathlib import Path
+from typing import Any
+
+from .common import job_command
 
 __all__ = ["prepare"]
 
@@ -27,25 +20,16 @@ HEADLINE = (
 )
 
 
-def prepare(
-    arguments: Arguments = None,
-    output: Output = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """Raw text to clean documents, a tokenizer and token shards."""
-    from ..api import resolve
+def _load() -> tuple[Any, Any]:
     from ..jobs.prepare import PrepareConfig, prepare_data
 
-    recipe, overrides = split_arguments(arguments)
-    config = resolve(PrepareConfig, "prepare", recipe, overrides)
-    folder = default_output(output, "data", recipe, "local-docs")
-    run_verb(
-        config,
-        lambda: prepare_data(config, folder, resume=resume, overwrite=overwrite),
-        dry_run=dry_run,
-        as_json=json,
-        headline=HEADLINE,
-    )
+    return PrepareConfig, prepare_data
+
+
+prepare = job_command(
+    "prepare",
+    "Raw text to clean documents, a tokenizer and token shards.",
+    _load,
+    HEADLINE,
+    lambda recipe: Path("data") / (recipe or "local-docs"),
+)

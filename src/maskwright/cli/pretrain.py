@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from .common import (
-    Arguments,
-    DryRun,
-    Json,
-    Output,
-    Overwrite,
-    Resume,
-    default_output,
-    run_verb,
-    split_arguments,
-)
+from pathlib import Path
+from typing import Any
+
+from .common import job_command
 
 __all__ = ["pretrain"]
 
@@ -22,26 +15,17 @@ HEADLINE = (
 )
 
 
-def pretrain(
-    arguments: Arguments = None,
-    output: Output = None,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-) -> None:
-    """A data folder to a pretrained encoder, exported for Hugging Face, with a report."""
-    from ..api import resolve
+def _load() -> tuple[Any, Any]:
     from ..jobs.pretrain import pretrain_model
     from ..training.pretrain_config import PretrainConfig
 
-    recipe, overrides = split_arguments(arguments)
-    config = resolve(PretrainConfig, "pretrain", recipe, overrides)
-    folder = default_output(output, "runs", recipe, "pretrain")
-    run_verb(
-        config,
-        lambda: pretrain_model(config, folder, resume=resume, overwrite=overwrite),
-        dry_run=dry_run,
-        as_json=json,
-        headline=HEADLINE,
-    )
+    return PretrainConfig, pretrain_model
+
+
+pretrain = job_command(
+    "pretrain",
+    "A data folder to a pretrained encoder, exported for Hugging Face, with a report.",
+    _load,
+    HEADLINE,
+    lambda recipe: Path("runs") / (recipe or "pretrain"),
+)
