@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 # Named on the command line as well as pinned, so that pip takes a CPU build wherever it sees one.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-QUICK := not slow and not gpu and not browser and not peer
+QUICK := not slow and not gpu and not browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

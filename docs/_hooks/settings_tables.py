@@ -46,7 +46,8 @@ def settings_table(section: str) -> str:
     lines = ["| setting | takes | default | meaning |", "|---|---|---|---|"]
     for name, field, default in fields_of(config_classes()[section]):
         meaning = (field.description or "").translate(_ESCAPES)
-        lines.append(f"| `{name}` | {takes(field).translate(_ESCAPES)} | {default_text(default)} | {meaning} |")
+        shown = name.replace(".", ".<wbr>")  # lines may break after a dot, and nowhere else
+        lines.append(f"| <code>{shown}</code> | {takes(field).translate(_ESCAPES)} | {default_text(default)} | {meaning} |")
     return "\n".join(lines)
 
 

@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
-import tiny_world
 import yaml
 
+import tiny_world
 from maskwright.tokens.tokenizer import Tokenizer
 
 
@@ -264,11 +264,11 @@ class TestOutputs:
     def test_what_a_refused_or_killed_start_left_is_no_hindrance(self, command, recipe, tmp_path):
         folder = tmp_path / "run"
         assert_refused(command("pretrain", recipe, "data=typo", "-o", folder), "typo: has no manifest.json")
-        assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+        assert not folder.exists()
+        folder.mkdir()
         (folder / "config.yaml.partial-0123abcd").write_text("form")
-        for flags in ([], ["--resume"], ["--overwrite"]):
-            result = command("pretrain", recipe, "data=other", "-o", folder, *flags)
-            assert_refused(result, "other: has no manifest.json")
+        (folder / "config.yaml").write_text("seed: 3\n")
+        assert command("pretrain", recipe, "steps=1", "-o", folder).code == 0
 
     def test_both_flags(self, command, recipe, pretrained):
         result = command("pretrain", recipe, "--resume", "--overwrite", "-o", pretrained)

@@ -5,9 +5,9 @@ import json
 import sys
 
 import pytest
-import tiny_world
 import yaml
 
+import tiny_world
 from maskwright.core.config import parse_config
 from maskwright.jobs.evaluate import EvaluateConfig
 from maskwright.jobs.prepare import PrepareConfig

@@ -5,10 +5,10 @@ import os
 import signal
 
 import pytest
-import tiny_world
 import yaml
 
 import maskwright
+import tiny_world
 from maskwright.core.errors import ConfigError, Interrupted
 from maskwright.jobs import demo as job
 from maskwright.training.hooks import JsonLines

@@ -229,7 +229,7 @@ class TestWeights:
 
     def test_of_another_width(self, model, folder):
         other = MaskedLM(model.config.replace(intermediate_size=48))
-        said = r"intermediate\.dense\.weight has shape \(64, 32\), but the config asks for \(48, 32\); config and"
+        said = r"intermediate\.dense\.weight has shape \(64, 32\), but the config asks for \(48, 32\)"
         with pytest.raises(CheckpointError, match=said):
             load_weights(other, folder)
 

@@ -1,5 +1,6 @@
 """Dynamic masking: the shares are right, and a mask depends on seed, epoch and position alone."""
 
+import itertools
 import math
 
 import numpy as np
@@ -12,7 +13,6 @@ from maskwright.core.config import parse_config
 from maskwright.core.errors import ConfigError
 from maskwright.core.keyed import derive_key, hash64, to_unit
 from maskwright.objectives.masking import FIXED_EPOCH, Masker, MaskingConfig
-import itertools
 
 VOCABULARY, MASK = 500, 499
 SPECIAL = (0, 1, 2, 3, MASK)

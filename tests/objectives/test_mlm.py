@@ -142,7 +142,7 @@ def test_a_state_of_another_run_is_refused(make, changes, said):
 
 def test_a_state_of_other_data_is_refused(make):
     state = {**make().state(), "data": "another"}
-    with pytest.raises(CheckpointError, match="made with data 'another', now it is '[0-9a-f]{32}'"):
+    with pytest.raises(CheckpointError, match=r"made with data 'another', now it is '[0-9a-f]{32}'"):
         make().restore(state)
 
 

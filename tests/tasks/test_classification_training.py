@@ -78,7 +78,9 @@ class TestEncoding:
             assert kept_b == second or kept_b >= room // 2
 
     def test_cut_texts_are_counted(self, tokenizer):
-        assert encode_texts(tokenizer, ["The rose " * 20, "The", "An oven " * 20], None, 16).num_truncated == 2
+        assert (
+            encode_texts(tokenizer, ["The rose " * 20, "The", "An oven " * 20], None, 16).num_truncated == 2
+        )
 
 
 class TestOrder:
@@ -90,7 +92,9 @@ class TestOrder:
         return ExampleStream(self.rows, list(range(11)), seed, batch, micro)
 
     def labels(self, stream, steps):
-        return [label for _ in range(steps) for batch in stream.next_step() for label in batch.labels_B.tolist()]
+        return [
+            label for _ in range(steps) for batch in stream.next_step() for label in batch.labels_B.tolist()
+        ]
 
     def test_each_example_once_an_epoch(self):
         order = self.labels(self.stream(), 11)
@@ -124,7 +128,9 @@ class TestOrder:
 
     def test_a_place_of_other_examples_or_another_seed_is_refused(self):
         state = self.stream().state()
-        with pytest.raises(CheckpointError, match="the checkpoint was made with seed 0, now it is 1; resume with"):
+        with pytest.raises(
+            CheckpointError, match="the checkpoint was made with seed 0, now it is 1; resume with"
+        ):
             self.stream(seed=1).restore(state)
         other = ExampleStream(self.rows, [0] * 11, 0, 4, 4)
         with pytest.raises(CheckpointError, match=r"made with data '\w+', now it is '\w+'"):
@@ -223,7 +229,7 @@ def test_a_label_that_training_never_saw(values, tmp_path):
         said = rf'{split}\.jsonl:31: the training data has no label "kitchens"; did you mean "kitchen"\?'
         with pytest.raises(DataError, match=said):
             maskwright.finetune(changed, output=tmp_path / split)
-        assert [path.name for path in (tmp_path / split).iterdir()] == ["config.yaml"]
+        assert not (tmp_path / split).exists()
 
 
 def test_a_share_of_the_training_texts_validates_where_nothing_else_is_given(values, tmp_path):
@@ -266,7 +272,9 @@ def test_vocabulary_and_model_disagree(values, pretrained, tmp_path):
         lambda: maskwright.finetune({**values, "model": str(folder)}, output=tmp_path / "run"),
         lambda: maskwright.load(folder),
     ):
-        with pytest.raises(TokenizerError, match=r"model: the model has 400 vocabulary entries, the tokenizer 2\d\d"):
+        with pytest.raises(
+            TokenizerError, match=r"model: the model has 400 vocabulary entries, the tokenizer 2\d\d"
+        ):
             use()
 
 
@@ -307,7 +315,9 @@ class TestPredictor:
         assert np.abs(together - alone).max() < 1e-6
 
     def test_a_masked_language_model_is_no_classifier(self, pretrained):
-        with pytest.raises(CheckpointError, match="export: is not a classifier; fine-tune one with maskwright"):
+        with pytest.raises(
+            CheckpointError, match="export: is not a classifier; fine-tune one with maskwright"
+        ):
             ClassificationPredictor(pretrained / "export")
 
     def test_a_model_of_another_kind(self, finetuned, tmp_path):

@@ -1,5 +1,6 @@
 """Sample order as a pure function: every token once an epoch, any place reached at once."""
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from maskwright.core.errors import DataError
 from maskwright.tokens.stream import SampleStream
-import itertools
 
 
 class Row:

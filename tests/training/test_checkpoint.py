@@ -240,7 +240,7 @@ class TestRefusals:
         self.expect_only_the_first(checkpoints)
 
     def test_a_fault_that_is_not_the_storage(self, checkpoints):
-        with pytest.raises(BaseException, match="cannot pickle|pickle") as caught:
+        with pytest.raises(BaseException, match="pickle") as caught:
             checkpoints.save(2, {"model": {"a": lambda: None}}, PROGRESS)
         assert not isinstance(caught.value, StorageError)
         self.expect_only_the_first(checkpoints)

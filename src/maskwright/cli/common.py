@@ -32,9 +32,7 @@ __all__ = [
 Job = Callable[..., Mapping[str, Any]]
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="RECIPE KEY.PATH=VALUE", help="Recipe name or YAML file, then changes to it."
-    ),
+    typer.Argument(metavar="RECIPE KEY.PATH=VALUE", help="Recipe name or YAML file, then changes to it."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and do nothing.")]

@@ -117,7 +117,7 @@ def resolve_sections(recipe: str, folder: Path, overrides: Sequence[str]) -> dic
 
 def _unless_done(config: Config, folder: Path, marker: str, work: Any) -> dict[str, Any]:
     """The result of a step: read back if it is finished with the same settings, else made."""
-    if (folder / marker).exists():
+    if (folder / marker).exists() and (folder / "report.html").exists():
         claim_output(config, folder, resume=True, overwrite=False)
         log.info("%s: is finished already", folder)
         return {"output": str(folder), **read_json(folder / marker)}

@@ -27,6 +27,7 @@ _FREE = frozenset(
         "batch.micro_sequences",
         "micro_batch_size",
         "device",
+        "data",  # a checkpoint knows the fingerprint of its data
         "tokens_per_shard",
     }
 )
