@@ -156,13 +156,16 @@ def doctor(path: str | Path = ".") -> dict[str, Any]:
     return examine(Path(path))
 
 
-def demo(recipe: str = "demo", *overrides: str, output: str | Path = "runs/demo") -> dict[str, Any]:
+def demo(
+    recipe: str = "demo", *overrides: str, output: str | Path = "runs/demo", overwrite: bool = False
+) -> dict[str, Any]:
     """Run a recipe from raw text to its report, or go on with it.
 
     Args:
         recipe: shipped name or path, with sections prepare, pretrain and finetune.
         *overrides: `section.key.path=value` texts.
         output: where everything goes.
+        overwrite: start again instead of going on.
 
     Returns:
         The numbers of the closing table.
@@ -173,4 +176,4 @@ def demo(recipe: str = "demo", *overrides: str, output: str | Path = "runs/demo"
     """
     from .jobs.demo import run_demo
 
-    return run_demo(recipe, Path(output), overrides)
+    return run_demo(recipe, Path(output), overrides, overwrite=overwrite)

@@ -155,6 +155,14 @@ class TestRecipes:
         assert_refused(result, said)
         assert_not_whole(tmp_path / "out")
 
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_a_learning_rate_that_diverges(self, command, recipe, tmp_path, precision):
+        result = command(
+            "pretrain", recipe, "optimizer.lr=1e30", f"precision={precision}", "-o", tmp_path / "out"
+        )
+        assert_refused(result, "the run has diverged: lower optimizer.lr or use precision=fp32")
+        assert_not_whole(tmp_path / "out")
+
     def test_a_value_that_is_missing(self, command, tmp_path):
         result = command("pretrain", "-o", tmp_path / "out")
         assert_refused(

@@ -23,7 +23,7 @@ def test_a_recipe_by_path_and_as_a_mapping(corpus_file, data_folder, tmp_path):
 
 
 def test_a_wrong_key_says_which_section():
-    with pytest.raises(ConfigError, match='values of pretrain: unknown key "stepz"; did you mean "steps"?'):
+    with pytest.raises(ConfigError, match='values of pretrain: unknown key "stepz"; did you mean "steps"'):
         maskwright.pretrain({"data": "x", "stepz": 3}, output="never")
 
 

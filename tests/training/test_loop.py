@@ -81,7 +81,11 @@ class Broken:
         return loss * (float("nan") if (self.calls - 1) // 2 + 1 in self.bad else 1.0), sums
 
 
-def run(folder, steps=10, hook=None, goal=objective, seed=0, keep=2, **plan):
+def weight_sum(engine):
+    return {"loss": engine.model.weight.sum().item()}
+
+
+def run(folder, steps=10, hook=None, goal=objective, seed=0, keep=2, evaluate=weight_sum, **plan):
     torch.manual_seed(0)
     model = nn.Linear(2, 1, bias=False)
 
@@ -94,7 +98,7 @@ def run(folder, steps=10, hook=None, goal=objective, seed=0, keep=2, **plan):
         objective=goal,
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", keep, {}),
-        evaluate=lambda engine: {"loss": engine.model.weight.sum().item()},
+        evaluate=evaluate,
         hooks=[hook] if hook else [],
     )
     settings = {"evaluate_every": 4, "checkpoint_every": 3, "log_every": 2, **plan}
@@ -158,7 +162,7 @@ def test_too_many_bad_gradients_stop_the_run(tmp_path):
     hook = Hook()
     said = (
         f"step {4 + MAX_SKIPPED_STEPS - 1}: the gradient was not finite {MAX_SKIPPED_STEPS} times in a row; "
-        r"lower optimizer\.lr or use precision=fp32, then resume from the last checkpoint"
+        r"the run has diverged: lower optimizer\.lr or use precision=fp32, and start again"
     )
     with pytest.raises(UserError, match=said):
         run(tmp_path, steps=40, hook=hook, goal=Broken(set(range(4, 40))))
@@ -166,6 +170,15 @@ def test_too_many_bad_gradients_stop_the_run(tmp_path):
     _, before, _ = run(tmp_path / "other", steps=3)
     checkpoints = Checkpoints(tmp_path / "checkpoints", 2, {})
     assert torch.equal(checkpoints.load_newest().tensors["model"]["weight"], before)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_validation_loss_stops_the_run_before_it_is_saved(tmp_path, bad):
+    hook = Hook()
+    with pytest.raises(UserError, match=f"step 4: the validation loss is {bad}; the run has diverged: lower"):
+        run(tmp_path, hook=hook, evaluate=lambda engine: {"loss": bad}, checkpoint_every=2)
+    assert hook.closed == 1
+    assert Checkpoints(tmp_path / "checkpoints", 2, {}).steps() == [2]
 
 
 def test_bad_gradients_with_good_ones_between_do_not_stop_it(tmp_path):

@@ -7,13 +7,17 @@ from typing import Any
 
 import typer
 
-from .common import Arguments, DryRun, Json, Output, print_json, split_arguments
+from .common import Arguments, DryRun, Json, Output, Overwrite, print_json, split_arguments
 
 __all__ = ["demo"]
 
 
 def demo(
-    arguments: Arguments = None, output: Output = None, dry_run: DryRun = False, json: Json = False
+    arguments: Arguments = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """A recipe from raw text to its report; run it again after an interruption and it goes on.
 
@@ -35,7 +39,7 @@ def demo(
         return
     from ..jobs.demo import run_demo
 
-    results = run_demo(name, folder, overrides)
+    results = run_demo(name, folder, overrides, overwrite=overwrite)
     if json:
         print_json(results)
         return
@@ -47,20 +51,24 @@ def _show(results: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    losses = Table(title="Masked language model, validation loss in nats a token")
+    losses = Table(title="Masked language model: validation loss, nats a token")
     for name in ("unigram baseline", "our encoder", "gain"):
         losses.add_column(name, justify="right")
     gain = results["unigram_loss"] - results["validation_loss"]
     losses.add_row(f"{results['unigram_loss']:.3f}", f"{results['validation_loss']:.3f}", f"{gain:.3f}")
     console.print(losses)
-    table = Table(title="Topic classification, same head and budget, test part")
-    for name in ("encoder", "accuracy", "95 % interval", "macro F1", "95 % interval"):
-        table.add_column(name, justify="left" if name == "encoder" else "right")
+    table = Table(title="Classifier: same head and budget, test part, 95 % intervals")
+    table.add_column("encoder")
+    for name in ("accuracy", "macro F1"):
+        table.add_column(name, justify="right")
+    metrics = ("accuracy", "macro_f1")
     for name, numbers in results["classifier"].items():
-        cells = [f"{name} weights"]
-        for metric in ("accuracy", "macro_f1"):
-            found = numbers[metric]
-            cells += [f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}"]
-        table.add_row(*cells)
+        cells = (_interval(numbers[metric], "value", ".3f") for metric in metrics)
+        table.add_row(f"{name} weights", *cells)
+    table.add_row("difference", *(_interval(results["difference"][m], "difference", "+.3f") for m in metrics))
     console.print(table)
     typer.echo(f"report: {results['report']}")
+
+
+def _interval(numbers: dict[str, float], name: str, style: str) -> str:
+    return f"{numbers[name]:{style}} ({numbers['low']:{style}} to {numbers['high']:{style}})"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from ..core.errors import ConfigError
-from .common import Arguments, DryRun, Json, Output, run_verb, split_arguments
+from .common import DryRun, Json, Output, run_verb, split_arguments
 
 __all__ = ["evaluate"]
 
@@ -14,7 +18,13 @@ HEADLINE = (
 
 
 def evaluate(
-    arguments: Arguments = None, output: Output = None, dry_run: DryRun = False, json: Json = False
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FOLDER KEY=VALUE", help="Run or model folder, then data=... and changes."),
+    ] = None,
+    output: Output = None,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
     """Measure a model: maskwright evaluate MODEL_FOLDER data=FILE_OR_FOLDER [key=value ...]."""
     from ..api import resolve

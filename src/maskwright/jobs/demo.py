@@ -7,21 +7,27 @@
     <output>/report.html              all of it on one page
     <output>/results.json             the numbers
 
-Stopped at any moment, the same command goes on where it was.
+Stopped at any moment, the same call goes on where it was.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.config import Config, apply_overrides, nearest_name, parse_config
-from ..core.errors import ConfigError
-from ..core.files import read_json, storage_errors, write_json
+from ..core.errors import ConfigError, DataError
+from ..core.files import is_remote, read_bytes, read_json, storage_errors, write_json
 from ..core.log import get_logger
 from ..core.recipes import recipe_sections
 from ..report import write_report
+from ..tasks.classification.finetune import FinetuneConfig
+from ..tasks.classification.metrics import paired_bootstrap
+from ..training.pretrain_config import PretrainConfig
 from .finetune import finetune_model
 from .outputs import claim_output
 from .prepare import PrepareConfig, prepare_data
@@ -31,15 +37,26 @@ __all__ = ["run_demo"]
 
 log = get_logger(__name__)
 SECTIONS = ("prepare", "pretrain", "finetune")
+RUNS = {"pretrained": "pretrained encoder", "random": "random weights"}
 
 
-def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Configs:
+    prepare: PrepareConfig
+    pretrain: PretrainConfig
+    finetune: FinetuneConfig
+
+
+def run_demo(
+    recipe: str, folder: Path, overrides: Sequence[str] = (), *, overwrite: bool = False
+) -> dict[str, Any]:
     """Run a recipe from its text to its report, or go on with it.
 
     Args:
         recipe: path or shipped name; needs the sections prepare, pretrain and finetune.
         folder: where everything goes.
         overrides: `section.key.path=value` texts.
+        overwrite: start again instead of going on.
 
     Returns:
         The numbers of the closing table.
@@ -48,48 +65,85 @@ def run_demo(recipe: str, folder: Path, overrides: Sequence[str] = ()) -> dict[s
         Interrupted: stopped by a signal; the same call goes on.
         UserError: something given cannot be used.
     """
-    from ..tasks.classification.finetune import FinetuneConfig
-    from ..training.pretrain_config import PretrainConfig
-
-    values = resolve_sections(recipe, folder, overrides)
-    place = f"{recipe}, section "
-    prepare = parse_config(PrepareConfig, values["prepare"], place + "prepare")
-    pretrain = parse_config(PretrainConfig, values["pretrain"], place + "pretrain")
-    finetune = parse_config(FinetuneConfig, values["finetune"], place + "finetune")
+    configs = _read_configs(recipe, folder, overrides)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            _discard(folder)
     log.info("1/4 prepare")
-    data = prepare_data(prepare, folder / "data", resume=True)
+    data = prepare_data(configs.prepare, folder / "data", resume=True)
     log.info("2/4 pretrain")
     model = _unless_done(
-        pretrain, folder / "pretrain", "summary.json", lambda f: pretrain_model(pretrain, f, resume=True)
+        configs.pretrain,
+        folder / "pretrain",
+        "summary.json",
+        lambda part: pretrain_model(configs.pretrain, part, resume=True),
     )
-    log.info("3/4 fine-tune from the pretrained encoder")
-    runs = {"pretrained": finetune, "random": finetune.replace(random_weights=True)}
     evaluations = {}
-    for number, (name, config) in enumerate(runs.items(), 3):
-        if number == 4:
-            log.info("4/4 fine-tune from random weights on the same budget")
+    for number, name in enumerate(RUNS, 3):
+        log.info("%d/4 fine-tune: %s", number, RUNS[name])
+        config = configs.finetune.replace(random_weights=name == "random")
         evaluations[name] = _unless_done(
             config,
             folder / f"finetune-{name}",
             "evaluation.json",
-            lambda f, c=config: finetune_model(c, f, resume=True),
+            lambda part, config=config: finetune_model(config, part, resume=True),
         )
-    results = _results(data, model, evaluations)
+    results = {**_results(data, model, evaluations), "difference": _difference(folder)}
     write_json(folder / "results.json", results)
     write_report(
         folder / "report.html",
         f"Maskwright: {Path(recipe).stem}",
         data=folder / "data",
         pretrain=folder / "pretrain",
-        finetune=[
-            ("pretrained encoder", folder / "finetune-pretrained"),
-            ("random weights", folder / "finetune-random"),
-        ],
-        command=f"maskwright demo {recipe} -o {folder}",
+        finetune=[(title, folder / f"finetune-{name}") for name, title in RUNS.items()],
+        command=" ".join(["maskwright", "demo", recipe, *overrides, "-o", str(folder)]),
     )
     return {**results, "report": str(folder / "report.html")}
+
+
+def _read_configs(recipe: str, folder: Path, overrides: Sequence[str]) -> _Configs:
+    values = resolve_sections(recipe, folder, overrides)
+    place = f"{recipe}, section "
+    configs = _Configs(
+        parse_config(PrepareConfig, values["prepare"], place + "prepare"),
+        parse_config(PretrainConfig, values["pretrain"], place + "pretrain"),
+        parse_config(FinetuneConfig, values["finetune"], place + "finetune"),
+    )
+    # A mistyped path should not be found out after hours of pretraining.
+    files = configs.finetune.data
+    for path in (files.train, files.validation, files.test):
+        made_here = path is not None and folder in Path(path).parents
+        if path is not None and not made_here and not is_remote(path) and not Path(path).is_file():
+            raise DataError(f"{path}: no such file; check finetune.data")
+    return configs
+
+
+def _discard(folder: Path) -> None:
+    """Remove the parts that an earlier run made, and nothing else."""
+    for part in ("data", "pretrain", *(f"finetune-{name}" for name in RUNS)):
+        if (folder / part / "config.yaml").exists():
+            shutil.rmtree(folder / part)
+
+
+def _difference(folder: Path) -> dict[str, Any]:
+    """How much better the classifier from pretrained weights is, on the same examples."""
+    rows = {
+        name: [json.loads(line) for line in _lines(folder / f"finetune-{name}" / "predictions.jsonl")]
+        for name in RUNS
+    }
+    first = rows["pretrained"]
+    names = sorted({row[key] for part in rows.values() for row in part for key in ("label", "predicted")})
+    number = {name: place for place, name in enumerate(names)}
+    return paired_bootstrap(
+        [number[row["label"]] for row in first],
+        [number[row["predicted"]] for row in first],
+        [number[row["predicted"]] for row in rows["random"]],
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    return read_bytes(path).decode().splitlines()
 
 
 def resolve_sections(recipe: str, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:

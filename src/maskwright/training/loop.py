@@ -7,6 +7,7 @@ step, so any split of a step gives the same gradient.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from .signals import StopRequest, stop_on_signals
 __all__ = ["MicroBatch", "Parts", "Plan", "Stream", "train"]
 
 MAX_SKIPPED_STEPS = 10
+_DIVERGED = "the run has diverged: lower optimizer.lr or use precision=fp32, and start again"
 
 
 class MicroBatch(Protocol):
@@ -123,7 +125,7 @@ def train(parts: Parts, plan: Plan) -> Record:
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint was written first.
-        UserError: the loss stayed not finite, or the checkpoint does not fit.
+        UserError: the run has diverged, or the checkpoint does not fit.
     """
     with stop_on_signals() as request:
         try:
@@ -204,7 +206,7 @@ class _Run:
         if self.progress.skipped_in_a_row >= MAX_SKIPPED_STEPS:
             raise UserError(
                 f"step {self.progress.step}: the gradient was not finite {MAX_SKIPPED_STEPS} times in a row; "
-                "lower optimizer.lr or use precision=fp32, then resume from the last checkpoint"
+                f"{_DIVERGED}"
             )
 
     def _log(self) -> None:
@@ -237,6 +239,10 @@ class _Run:
 
     def _evaluate(self) -> None:
         result = self.parts.evaluate(self.parts.engine)
+        if not math.isfinite(result["loss"]):
+            raise UserError(
+                f"step {self.progress.step}: the validation loss is {result['loss']}; {_DIVERGED}"
+            )
         self.last_evaluation = {"kind": "evaluation", "step": self.progress.step, **result}
         self._tell(self.last_evaluation)
 
