@@ -81,6 +81,8 @@ def test_initial_weights_depend_on_seed_and_name_alone():
     ):
         assert torch.equal(one, two), name
         assert one.dim() < 2 or not torch.equal(one, three), name
+    layers = first.encoder.layers
+    assert not torch.equal(layers[0].qkv.weight, layers[1].qkv.weight)
     deeper = MaskedLM(config.replace(num_hidden_layers=5))
     initialize(deeper, 1, 0.02)
     state = deeper.state_dict()
@@ -156,6 +158,17 @@ def test_bf16_is_close_to_fp32(model, ids):
     for name, gradient in gradients.items():
         difference = (low_gradients[name].float() - gradient).norm()
         assert difference <= 0.1 * gradient.norm() + 1e-3, name
+
+
+def test_the_gradient_of_a_frequent_token_is_summed_in_fp32():
+    """A thousand ones added up in bf16 would stop at 256, where the next number is 258."""
+    encoder = Encoder(EncoderConfig(**SMALL)).to(torch.bfloat16)
+    embeddings = encoder.embeddings
+    embeddings.norm = torch.nn.Identity()
+    ids = torch.full((1000,), 9)
+    embeddings(ids, Layout([10] * 100), None).sum().backward()
+    assert set(embeddings.word.weight.grad[9].tolist()) == {1000.0}
+    assert set(embeddings.position.weight.grad[2].tolist()) == {100.0}
 
 
 def test_a_sequence_too_long():

@@ -193,7 +193,7 @@ def test_bad_gradients_with_good_ones_between_do_not_stop_it(tmp_path):
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, stop, number):
     _, expected, _ = run(tmp_path / "whole")
     hook = Hook(stop_at(stop, number))
-    said = f"stopped by {number.name} at step {stop} of 10; a checkpoint was saved, run the same"
+    said = f"stopped by {number.name} at step {stop} of 10; a checkpoint was saved"
     with pytest.raises(Interrupted, match=said):
         run(tmp_path / "cut", hook=hook)
     assert hook.messages() == [f"stopped by {number.name} after saving a checkpoint"]

@@ -113,10 +113,12 @@ def _report(error: BaseException) -> int:
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
+    again = "run the same command again" if "demo" in sys.argv else "run the same command with --resume"
+    if isinstance(error, Interrupted):
+        return error.exit_code, f"{error}, {again} to go on"
     if isinstance(error, MaskwrightError):
         return error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt):
-        again = "run the same command again" if "demo" in sys.argv else "run the same command with --resume"
         return Interrupted.exit_code, f"stopped; what was finished is kept, {again} to go on"
     if isinstance(error, BrokenPipeError):
         # The reader of our output went away, which is its right; keep Python quiet about it.

@@ -268,5 +268,5 @@ class _Run:
         self._event(f"stopped by {self.request.reason} after saving a checkpoint")
         raise Interrupted(
             f"stopped by {self.request.reason} at step {self.progress.step} of {self.plan.total_steps}; "
-            "a checkpoint was saved, run the same command with --resume to go on"
+            "a checkpoint was saved"
         )
