@@ -113,11 +113,8 @@ def training_memory_bytes(
         type_vocab_size=type_vocab_size,
     )
     mask_bytes = dropout_mask_bytes if dropout else 0
-    if fused_attention:
-        attention = 4 * num_attention_heads
-    else:
-        weight_bytes = 2 * compute_bytes + mask_bytes if dropout else compute_bytes
-        attention = num_attention_heads * sequence_length * weight_bytes
+    weight_bytes = 2 * compute_bytes + mask_bytes if dropout else compute_bytes
+    attention = num_attention_heads * (4 if fused_attention else sequence_length * weight_bytes)
     layer = _layer_bytes(hidden_size, intermediate_size, compute_bytes, mask_bytes) + attention
     embeddings = (compute_bytes + mask_bytes) * hidden_size + _NORM_BYTES
     head = head_positions_share * _head_bytes(hidden_size, vocab_size, compute_bytes)
