@@ -30,9 +30,9 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Name another one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  echo "No environment could be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@echo "installing into $(VENV): about 2 GB on disk, a few minutes"
+	@echo "installing into $(VENV): about 2.5 GB on disk, a few minutes"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt $(TORCH) --editable '.[train,hf,dev,docs]'
+	  --constraint constraints.txt $(TORCH) --editable '.[corpus,s3,ray,train,hf,dev,docs]'
 	@touch $@
 
 demo: $(STAMP)  ## raw text to tokenizer, encoder, classifier and report, in runs/demo

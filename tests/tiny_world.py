@@ -126,3 +126,8 @@ def files_of(folder: Path, *left_out: str) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in left_out
     }
+
+
+def prepared_files(folder: Path) -> dict[str, bytes]:
+    """The files of a data folder that are the same whenever and by whomever it was made."""
+    return files_of(folder, "timings.json", "data_report.html")

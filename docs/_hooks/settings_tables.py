@@ -1,7 +1,8 @@
 """Put a table of every setting into the page that asks for it, from the config classes themselves.
 
 A line `<!-- settings: pretrain -->` becomes a table with a row for each field: name, what it takes,
-default, meaning. A test looks that no field is missing.
+default, meaning. Large parts of a section get a heading and a table of their own (`PARTS`). A test
+looks that no field is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 MARK = re.compile(r"<!-- settings: (\w+) -->")
+# Parts of a section with a table of their own, in the order of the page.
+PARTS = {
+    "prepare": {
+        "corpus.sources[].": "Sources",
+        "corpus.rules.": "Rules",
+        "corpus.deduplication.": "Deduplication",
+        "corpus.contamination.": "Decontamination",
+    }
+}
+# Sections that hold the same settings as another one, which are told there only.
+SAME = {"corpus.sources[].rules": "corpus.rules"}
 _LIMITS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "min_length": "not empty"}
+_MAX_NAMES = 12
 _ESCAPES = str.maketrans({"|": "\\|", "*": "\\*", "<": "&lt;"})
 
 
@@ -42,25 +55,45 @@ def config_classes() -> dict[str, type[BaseModel]]:
 
 
 def settings_table(section: str) -> str:
-    """The Markdown table of one section."""
-    lines = ["| setting | takes | default | meaning |", "|---|---|---|---|"]
+    """The Markdown tables of one section."""
+    parts = PARTS.get(section, {})
+    tables: dict[str, list[str]] = {prefix: [] for prefix in ("", *parts)}
     for name, field, default in fields_of(config_classes()[section]):
-        meaning = (field.description or "").translate(_ESCAPES)
-        shown = name.replace(".", ".<wbr>")  # lines may break after a dot, and nowhere else
-        lines.append(f"| <code>{shown}</code> | {takes(field).translate(_ESCAPES)} | {default_text(default)} | {meaning} |")
-    return "\n".join(lines)
+        prefix = next((prefix for prefix in parts if f"{name}.".startswith(prefix)), "")
+        tables[prefix].append(row(name, field, default))
+    head = ["| setting | takes | default | meaning |", "|---|---|---|---|"]
+    headings = {prefix: [f"### {title}", ""] for prefix, title in parts.items()}
+    return "\n\n".join("\n".join([*headings.get(prefix, []), *head, *rows]) for prefix, rows in tables.items())
+
+
+def row(name: str, field: FieldInfo, default: Any) -> str:
+    """The line of one field, or of a section that may be left out."""
+    meaning = (field.description or "").translate(_ESCAPES)
+    shown = name.replace(".", ".<wbr>")  # lines may break after a dot, and nowhere else
+    if name in SAME:
+        expected = f"as `{SAME[name]}`, null"
+    elif default is None and model_inside(field.annotation)[0] is not None:
+        expected = "section, null"
+    else:
+        expected = takes(field).translate(_ESCAPES)
+    return f"| <code>{shown}</code> | {expected} | {default_text(default)} | {meaning} |"
 
 
 def fields_of(
     model: type[BaseModel], outer: BaseModel | None = None, prefix: str = ""
 ) -> Iterator[tuple[str, FieldInfo, Any]]:
-    """Dotted name, field and default of all settings; `outer` is the default that the outer config sets."""
+    """Dotted name, field and default of all settings; `outer` is the default that the outer config sets.
+
+    A section that may be left out (`null`) comes before its settings.
+    """
     for name, field in model.model_fields.items():
         default = field.get_default(call_default_factory=True) if outer is None else getattr(outer, name)
         inner, many = model_inside(field.annotation)
-        if inner is None:
+        if inner is None or prefix + name + ("[]" if many else "") in SAME:
             yield prefix + name, field, default
         else:
+            if default is None:
+                yield prefix + name, field, default
             known = default if isinstance(default, inner) else None
             yield from fields_of(inner, known, f"{prefix}{name}{'[]' if many else ''}.")
 
@@ -107,9 +140,13 @@ def _words(annotation: Any) -> str:
     arguments = typing.get_args(annotation)
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:
+        if len(arguments) > _MAX_NAMES:
+            return "one of the names below"
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return ", ".join(dict.fromkeys(_words(argument) for argument in arguments))
     if origin in (tuple, list):
-        return f"list of {_words(arguments[0])}"
+        return f"list of {_words(arguments[0])}".replace("list of one of the", "list of")
+    if origin is dict:
+        return f"mapping of {_words(arguments[0])} to {_words(arguments[1])}"
     return getattr(annotation, "__name__", str(annotation))

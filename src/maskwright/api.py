@@ -14,6 +14,7 @@ from .core.config import Config, apply_overrides, parse_config
 from .core.recipes import load_recipe
 
 if TYPE_CHECKING:
+    from .corpus.runners import RunnerName
     from .jobs.predict import Predictor
 
 __all__ = ["demo", "doctor", "evaluate", "finetune", "inspect", "load", "prepare", "pretrain"]
@@ -35,8 +36,13 @@ def prepare(
     output: str | Path,
     resume: bool = False,
     overwrite: bool = False,
+    workers: int | None = None,
+    runner: RunnerName = "local",
 ) -> dict[str, Any]:
     """Turn raw text into a data folder.
+
+    With several workers, a script that calls this needs `if __name__ == "__main__":` around the call,
+    as everything that starts Python processes does.
 
     Args:
         recipe: shipped name, path of a YAML file, mapping of values, or None.
@@ -44,6 +50,8 @@ def prepare(
         output: the data folder.
         resume: go on with what is there.
         overwrite: start again.
+        workers: tasks at once; by default one for each CPU.
+        runner: `local` for processes here, `ray` for a Ray cluster.
 
     Returns:
         Counts of documents and tokens.
@@ -54,7 +62,9 @@ def prepare(
     from .jobs.prepare import PrepareConfig, prepare_data
 
     config = resolve(PrepareConfig, "prepare", recipe, overrides)
-    return prepare_data(config, Path(output), resume=resume, overwrite=overwrite)
+    return prepare_data(
+        config, Path(output), resume=resume, overwrite=overwrite, workers=workers, runner=runner
+    )
 
 
 def pretrain(

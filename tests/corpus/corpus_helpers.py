@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maskwright.corpus import Audit, Document, SourceConfig, read_source
+from maskwright.corpus import Audit, Document, SourceConfig, input_files, read_input, warn_of_ignored
+from maskwright.corpus.plan import plan_inputs
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -24,7 +25,9 @@ def read(path: Path | str | tuple[str, ...], **settings: object) -> tuple[list[D
     audit = Audit()
     where = path if isinstance(path, tuple) else str(path)
     source = SourceConfig.model_validate({"path": where, "name": "s", **settings})
-    return list(read_source(source, audit)), audit
+    warn_of_ignored([source], input_files([source]))
+    tasks = plan_inputs([source], split_bytes=1 << 40)
+    return [document for task in tasks for document in read_input(task, source, audit)], audit
 
 
 def document(text: str, name: str = "d") -> Document:

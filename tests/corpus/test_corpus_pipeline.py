@@ -1,3 +1,5 @@
+"""Readers and steps together, and the settings of a corpus."""
+
 from __future__ import annotations
 
 import pytest
@@ -12,16 +14,28 @@ from maskwright.corpus import (
     Drop,
     SourceConfig,
     clean_documents,
-    corpus_fingerprint,
-    open_corpus,
+    cleaning_steps,
+    input_files,
+    read_input,
+    require_documents,
 )
 from maskwright.corpus.config import SourceFormat
+from maskwright.corpus.plan import plan_inputs
 from maskwright.corpus.readers import HEEDED_SETTINGS, SUFFIXES
 
 
 def config(*paths, **settings):
     sources = [{"path": str(path)} for path in paths]
     return parse_config(CorpusConfig, {"sources": sources, **settings}, "test")
+
+
+def cleaned(corpus):
+    """All documents after cleaning, and the account."""
+    audit, found = Audit(), []
+    for task in plan_inputs(corpus.sources, 1 << 30):
+        source = corpus.sources[task.source_index]
+        found += clean_documents(read_input(task, source, audit), cleaning_steps(corpus, source), audit)
+    return found, audit
 
 
 @pytest.fixture
@@ -35,28 +49,36 @@ def folder(tmp_path):
 
 
 def test_readers_and_steps_work_together(folder):
-    audit = Audit()
-    documents = list(open_corpus(config(folder, min_characters=3), audit))
-    assert [one.text for one in documents] == ["first text", "second text"]
+    documents, audit = cleaned(config(folder, min_characters=3))
+    assert [one.text for one in documents] == ["first text", "first text", "second text"]
     assert documents[0].id == f"{folder.name}:a.txt"
-    assert audit.drops == {"exact_duplicate": 1, "empty": 1, "too_short": 1}
+    assert audit.drops == {"empty": 1, "too_short": 1}
     assert audit.documents_read == 5
-    (sample,) = audit.as_dict()["drop_samples"]["exact_duplicate"]
-    assert sample == f"{folder.name}:b.jsonl#1: {folder.name}:a.txt: first text"
+    assert audit.documents_kept == 0  # what is kept is known after deduplication, and counted there
 
 
-def test_steps_can_be_turned_off(folder):
-    audit = Audit()
-    texts = [one.text for one in open_corpus(config(folder, deduplicate=False, max_characters=10), audit)]
-    assert texts == ["first text", "first text", "x"]
-    assert audit.drops == {"empty": 1, "too_long": 1}
+def test_sources_come_in_order(folder):
+    documents, audit = cleaned(config(folder / "b.jsonl", folder / "a.txt"))
+    assert [one.source for one in documents] == ["b", "b", "a"]
+    assert audit.as_dict()["sources"]["a"]["documents_read"] == 1
 
 
-def test_sources_come_in_order_and_share_deduplication(folder):
-    audit = Audit()
-    documents = list(open_corpus(config(folder / "b.jsonl", folder / "a.txt"), audit))
-    assert [one.source for one in documents] == ["b", "b"]
-    assert audit.as_dict()["sources"]["a"]["documents"] == 0
+def test_a_source_may_have_rules_of_its_own(folder):
+    strict = {"preset": "none", "on": ["word_count"]}
+    values = {"sources": [{"path": str(folder / "b.jsonl"), "rules": strict}, {"path": str(folder / "a.txt")}]}
+    documents, audit = cleaned(parse_config(CorpusConfig, values, "test"))
+    assert [one.source for one in documents] == ["a"]
+    assert audit.drops.total() == 3
+
+
+def test_files_are_listed_with_source_and_format(folder):
+    found = input_files(config(folder, folder / "a.txt").sources)
+    assert [(one.source_index, one.file.label, one.format) for one in found] == [
+        (0, "a.txt", "text"),
+        (0, "b.jsonl", "jsonl"),
+        (0, "c.csv", "csv"),
+        (1, "a.txt", "text"),
+    ]
 
 
 def test_the_first_step_that_drops_ends_the_way():
@@ -78,19 +100,25 @@ def test_the_first_step_that_drops_ends_the_way():
 def test_nothing_read_is_an_error(tmp_path):
     (tmp_path / "a.txt").write_text("")
     (tmp_path / "b.jsonl").write_text("\n\n")
+    documents, audit = cleaned(config(tmp_path))
+    assert not documents
     with pytest.raises(DataError, match=r"holds no documents; check that the files are not empty"):
-        list(open_corpus(config(tmp_path), Audit()))
+        require_documents(config(tmp_path), audit, 0)
 
 
 def test_nothing_kept_is_an_error(folder):
+    corpus = config(folder, min_characters=100)
+    documents, audit = cleaned(corpus)
+    assert not documents
     with pytest.raises(DataError, match=r"none of 5 documents was kept \(dropped: empty 1, too_short 4\)"):
-        list(open_corpus(config(folder, min_characters=100), Audit()))
+        require_documents(corpus, audit, 0)
+    require_documents(corpus, audit, 1)
 
 
 def test_a_damaged_file_is_an_error_and_not_an_end(folder):
     (folder / "d.txt.gz").write_bytes(b"\x1f\x8b\x08")
     with pytest.raises(DataError, match=r"d\.txt\.gz: the compressed data is damaged or cut off"):
-        list(open_corpus(config(folder), Audit()))
+        cleaned(config(folder))
 
 
 def test_ignored_settings_are_said(folder, caplog):
@@ -101,26 +129,6 @@ def test_ignored_settings_are_said(folder, caplog):
     caplog.clear()
     read(folder / "b.jsonl", max_bad_lines=3)
     assert caplog.text == ""
-
-
-def test_fingerprint_names_settings_and_content(folder, tmp_path_factory):
-    name = corpus_fingerprint(config(folder))
-    assert name == corpus_fingerprint(config(folder))
-    assert name != corpus_fingerprint(config(folder, min_characters=2))
-    assert name != corpus_fingerprint(config(folder / "a.txt"))
-    copy = tmp_path_factory.mktemp("copies") / folder.name
-    copy.mkdir()
-    for path in folder.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    assert name == corpus_fingerprint(config(copy))
-    (copy / "a.txt").write_text("other text")
-    assert name != corpus_fingerprint(config(copy))
-
-
-def test_fingerprint_names_files_it_cannot_read(folder):
-    (folder / "z.txt").symlink_to(folder / "nowhere")
-    with pytest.raises(DataError, match=r"z\.txt: cannot be read \(No such file or directory\)"):
-        corpus_fingerprint(config(folder))
 
 
 def test_config_survives_a_round_trip(folder):
@@ -175,10 +183,7 @@ def test_every_format_has_a_reader():
 
 @pytest.mark.shared
 def test_real_corpora_lose_nothing_but_layout():
-    audit = Audit()
     folder = shared_data() / "corpora"
-    documents = list(
-        open_corpus(config(folder / "enwiki-valid.jsonl.zst", folder / "zhwiki-valid.jsonl.zst"), audit)
-    )
+    documents, audit = cleaned(config(folder / "enwiki-valid.jsonl.zst", folder / "zhwiki-valid.jsonl.zst"))
     assert len(documents) == 900 == audit.documents_read
-    assert audit.bytes_kept > 0.99 * audit.bytes_read
+    assert sum(len(one.text.encode()) for one in documents) > 0.99 * audit.bytes_read

@@ -141,6 +141,20 @@ def test_whole_pairs_are_characters(tmp_path):
     assert not audit.repairs
 
 
+def test_what_the_fast_parser_refuses_goes_to_the_standard_one(tmp_path):
+    rows = ['{"text": "a", "x": NaN}', '{"text": "b", "x": 1e999}', '{"text": "c", "x": "\\udc00"}']
+    documents, audit = read(write(tmp_path, *rows))
+    assert [one.text for one in documents] == ["a", "b", "c"]
+    assert not audit.drops
+    assert not audit.repairs  # half a pair in another field harms nothing
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, 10**40])
+def test_long_numbers_are_exact_ids(tmp_path, value):
+    (one,), _ = read(write(tmp_path, f'{{"text": "a", "id": {value}}}'), id_field="id")
+    assert one.id == f"s:{value}"
+
+
 def test_an_empty_file_is_counted(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"")

@@ -22,6 +22,14 @@ def labels(*paths):
 def test_a_file_is_labelled_by_its_name(tree):
     (file,) = find_files([str(tree / "b.txt")])
     assert (file.label, file.named) == ("b.txt", True)
+    status = (tree / "b.txt").stat()
+    assert (file.num_bytes, file.version) == (5, f"5-{status.st_mtime_ns}")
+
+
+def test_a_link_that_leads_nowhere_has_no_version(tree):
+    (tree / "z.txt").symlink_to(tree / "nowhere")
+    file = find_files([str(tree)])[-1]
+    assert (file.label, file.num_bytes, file.version) == ("z.txt", None, "")
 
 
 def test_a_folder_is_read_in_name_order_without_hidden_files(tree):
@@ -86,11 +94,6 @@ def test_what_leads_nowhere_is_named(tree, path, message):
     with pytest.raises(DataError, match=message) as caught:
         find_files([str(tree / path)])
     assert str(caught.value).startswith(str(tree / path))
-
-
-def test_remote_storage_is_refused(tree):
-    with pytest.raises(DataError, match=r"s3://bucket/x: remote storage cannot be read yet"):
-        find_files(["s3://bucket/x"])
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tree, monkeypatch):

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,15 @@ from hypothesis import strategies as st
 
 from maskwright.core.errors import DataError
 from maskwright.corpus import streams
-from maskwright.corpus.streams import file_suffix, open_stream, read_lines, read_whole
+from maskwright.corpus.sources import find_files
+from maskwright.corpus.streams import (
+    file_suffix,
+    is_compressed,
+    open_file,
+    open_stream,
+    read_lines,
+    read_whole,
+)
 
 TEXT = "".join(f"line {number} é\n" for number in range(3000)).encode()
 PACK = {
@@ -109,11 +119,94 @@ def test_zstandard_frames_join_for_any_reading_pattern(frames, sizes):
     assert b"".join(pieces) == b"".join(frames)
 
 
+def read_while_changing(path, change, **settings):
+    with open_stream(path, **settings) as stream:
+        stream.read(10)
+        change()
+        return stream.read()
+
+
+def append(path):
+    with path.open("ab") as file:
+        file.write(b"more\n")
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_file_that_grows_while_it_is_read_is_named(tmp_path, suffix):
+    path = tmp_path / f"x.txt{suffix}"
+    path.write_bytes(PACK[suffix](TEXT))
+    with pytest.raises(DataError, match=r"x\.txt.*: changed while it was read; wait until nothing writes it"):
+        read_while_changing(path, lambda: append(path))
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_named(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes(TEXT)
+
+    def rewrite():
+        with path.open("r+b") as file:
+            file.write(b"other")
+        os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+
+    with pytest.raises(DataError, match="changed while it was read"):
+        read_while_changing(path, rewrite)
+
+
+def test_damage_in_a_file_that_changed_is_told_as_a_change(tmp_path):
+    path = tmp_path / "x.txt.gz"
+    path.write_bytes(PACK[".gz"](os.urandom(1 << 20).hex().encode()))
+
+    with pytest.raises(DataError, match="changed while it was read"):
+        read_while_changing(path, lambda: os.truncate(path, 400_000))
+
+
+def test_a_file_that_is_replaced_is_read_as_it_was(tmp_path):
+    path, other = tmp_path / "x.txt", tmp_path / "y.txt"
+    path.write_bytes(TEXT)
+    other.write_bytes(b"other")
+    assert read_while_changing(path, lambda: other.replace(path)) == TEXT[10:]
+
+
+def test_a_file_that_changed_since_it_was_listed_is_named(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes(TEXT)
+    (file,) = find_files([str(path)])
+    with open_file(file) as stream:
+        assert stream.read() == TEXT
+    append(path)
+    with pytest.raises(DataError, match=r"x\.txt: changed since this run listed its inputs; run the same"):
+        read_while_changing(path, append, version=file.version)
+
+
+def test_a_reader_that_stops_early_is_not_disturbed(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes(TEXT)
+
+    def first_lines():
+        with open_stream(path) as stream:
+            yield from read_lines(stream, path)
+
+    lines = first_lines()
+    assert next(lines) == (1, "line 0 é\n".encode())
+    append(path)
+    lines.close()
+
+
+def test_a_pipe_can_be_read(tmp_path):
+    path = tmp_path / "x.txt"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b"one\ntwo\n",))
+    writer.start()
+    assert find_files([str(path)])[0].version == ""
+    assert lines_of(path) == [(1, b"one\n"), (2, b"two\n")]
+    writer.join()
+
+
 def test_missing_and_unreadable_files_are_named(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"gone\.txt: no such file; check the path"):
         lines_of(tmp_path / "gone.txt")
 
-    def refuse(self, mode):
+    def refuse(self, *arguments):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(tmp_path), "open", refuse)
@@ -186,3 +279,6 @@ def test_a_line_of_16_mib_passes(tmp_path):
 )
 def test_suffix_without_compression(name, suffix):
     assert file_suffix(Path(name)) == suffix
+    assert file_suffix(f"s3://bucket.org/{name}") == suffix
+    assert file_suffix(f"https://example.org/{name}?name=x.csv") == suffix
+    assert is_compressed(Path(name)) == name.lower().endswith(("gz", "zst"))

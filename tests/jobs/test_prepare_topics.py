@@ -29,7 +29,7 @@ def patched():
     with pytest.MonkeyPatch.context() as patch:
         for place in ("local_docs", "readers.local_docs"):
             patch.setattr(f"maskwright.corpus.{place}.load_modules", lambda cache_folder=None: modules())
-        patch.setattr("maskwright.corpus.pipeline.environment_fingerprint", lambda: "made up")
+        patch.setattr("maskwright.corpus.plan.environment_fingerprint", lambda: "made up")
         yield patch
 
 
@@ -72,7 +72,7 @@ def test_the_corpus_holds_no_text_of_the_test_split(folder):
 
 def test_made_again_the_bytes_are_the_same(values, folder, tmp_path):
     maskwright.prepare(values, output=tmp_path / "data")
-    assert tiny_world.files_of(tmp_path / "data") == tiny_world.files_of(folder)
+    assert tiny_world.prepared_files(tmp_path / "data") == tiny_world.prepared_files(folder)
 
 
 def test_a_classifier_trains_on_the_topics(folder, tmp_path):

@@ -10,7 +10,7 @@ from maskwright.model.encoder import initialize
 from maskwright.model.heads import MaskedLM
 from maskwright.objectives.masking import Masker, MaskingConfig
 from maskwright.objectives.mlm import MaskedLMStream, fixed_batches, mask_batch, masked_lm_loss
-from maskwright.tokens.shards import open_split
+from maskwright.tokens.shards import TokenData, open_split
 from maskwright.tokens.stream import SampleStream
 from maskwright.tokens.tokenizer import Tokenizer
 
@@ -99,6 +99,31 @@ def test_masks_change_with_the_epoch(make):
         masked.append(positions)
     both = len(masked[0] & masked[1]) / len(masked[0])
     assert 0.05 < both < 0.3
+
+
+def test_a_repeated_source_gets_other_masks_while_the_rest_is_in_its_first_epoch(data_folder, make):
+    data = open_split(data_folder, "train")
+    small = open_split(data_folder, "validation").shards
+    shards = [shard.replace(source="large") for shard in data.shards]
+    shards += [shard.replace(source="small") for shard in small]
+    split = data.manifest.splits["train"].replace(shards=tuple(shards))
+    mixed = data.manifest.replace(splits={"train": split}, repeats={"small": 3.0})
+    samples = SampleStream(TokenData(data_folder, mixed, "train"), LENGTH, 0, 2, 3)
+    number, first = samples.samples_per_epoch, samples.data.sources[1].first
+    batch = samples.batch(0, number)
+    inside = (batch.positions >= first).any(axis=1)
+    assert set(batch.epoch[~inside].tolist()) == {0}
+    assert set(batch.epoch[inside].tolist()) == {0, 1, 2}
+    masked = {epoch: set() for epoch in range(3)}
+    for row in np.flatnonzero(inside):
+        one = mask_batch(samples, make().masker, int(row), 1, None)
+        masked[int(batch.epoch[row])] |= set(batch.positions[row][one.targets_M.numpy()].tolist())
+    for epoch in range(2):
+        both = len(masked[epoch] & masked[epoch + 1]) / len(masked[epoch])
+        assert 0.02 < both < 0.35
+    plain = MaskedLMStream(make().samples, make().masker, 12, 12).state()
+    with pytest.raises(CheckpointError, match="the checkpoint was made with data"):
+        MaskedLMStream(samples, make().masker, 12, 12).restore(plain)
 
 
 def test_validation_batches_never_change(make, data_folder):

@@ -1,6 +1,5 @@
 """Shards and their manifest: what goes in comes out, and whatever was changed is named."""
 
-import json
 import random
 import re
 import shutil
@@ -116,7 +115,7 @@ def test_two_bytes_a_token_while_they_suffice(vocab_size, dtype):
 
 
 def test_four_bytes_a_token(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("maskwright.tokens.shards.token_dtype", lambda vocab_size: "uint32")
+    monkeypatch.setattr("maskwright.tokens.shard_writing.token_dtype", lambda vocab_size: "uint32")
     writer = ShardWriter(tmp_path, "train", tokenizer, 100)
     writer.add(TEXTS[:9])
     split = writer.finish()
@@ -186,80 +185,16 @@ def test_missing_and_truncated_files(folder):
 def test_a_truncated_shard_is_refused_even_without_checksums(folder):
     path = folder / "train" / "shard-00000.documents"
     path.write_bytes(path.read_bytes()[:-8])
+    data = TokenData(folder, load_manifest(folder), "train")
+    assert len(data.tokens(0, data.num_tokens)) == data.num_tokens
     with pytest.raises(ShardError, match=r"shard-00000\.documents: has \d+ bytes, the manifest says"):
+        data.document(0)
+
+
+def test_a_missing_shard_is_refused_before_anything_is_read(folder):
+    (folder / "train" / "shard-00002.tokens").unlink()
+    with pytest.raises(ShardError, match=r"shard-00002\.tokens: is missing; prepare the data again"):
         TokenData(folder, load_manifest(folder), "train")
-
-
-def test_the_manifest_describes_itself(original):
-    manifest = load_manifest(original)
-    values = json.loads((original / "manifest.json").read_text())
-    assert values["fingerprint"] == manifest.fingerprint
-    assert values["splits"]["train"]["num_documents"] == len(TEXTS) + 1
-    assert values["splits"]["train"]["num_tokens"] == manifest.splits["train"].num_tokens
-
-
-def set_value(values, value, *path):
-    for name in path[:-1]:
-        values = values[name]
-    values[path[-1]] = value
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        (("tokenizer", "fingerprint"), "0" * 32),
-        (("tokenizer", "vocab_size"), 301),
-        (("splits", "train", "num_text_bytes"), 1),
-        (("splits", "train", "shards"), []),
-        (("splits", "validation"), {"shards": [], "num_text_bytes": 0}),
-        (("splits", "train", "shards", 0, "tokens", "sha256"), "0" * 64),
-        (("token_counts", "sha256"), "0" * 64),
-        (("fingerprint",), "0" * 32),
-    ],
-    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
-)
-def test_a_changed_manifest_is_refused(folder, path, value):
-    file = folder / "manifest.json"
-    values = json.loads(file.read_text())
-    claimed = values["fingerprint"] if path != ("fingerprint",) else value
-    set_value(values, value, *path)
-    file.write_text(json.dumps(values))
-    said = f"manifest.json: was changed after it was written (fingerprint {claimed}); prepare the data again"
-    with pytest.raises(ShardError, match=re.escape(said)):
-        load_manifest(folder)
-
-
-@pytest.mark.parametrize("name", ["num_tokens", "num_documents"])
-def test_counts_that_do_not_fit_the_files(folder, name):
-    file = folder / "manifest.json"
-    values = json.loads(file.read_text())
-    values["splits"]["train"]["shards"][0][name] -= 1
-    file.write_text(json.dumps(values))
-    with pytest.raises(
-        ShardError, match=r"manifest\.json: .*shard-00000\.\w+ has \d+ bytes, \d+ entries need \d+"
-    ):
-        load_manifest(folder)
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "3", "null", "{}", '{"splits": []}', '{"splits": {"train": []}}', "\xff"]
-)
-def test_a_damaged_manifest(folder, content):
-    (folder / "manifest.json").write_text(content, encoding="latin-1")
-    with pytest.raises(ShardError, match="; prepare the data again"):
-        load_manifest(folder)
-
-
-def test_a_manifest_of_a_newer_version(folder):
-    file = folder / "manifest.json"
-    values = json.loads(file.read_text())
-    file.write_text(json.dumps({**values, "format_version": 2}))
-    with pytest.raises(ShardError, match="format_version is 2, but this Maskwright reads up to 1"):
-        load_manifest(folder)
-
-
-def test_a_folder_without_a_manifest(tmp_path):
-    with pytest.raises(
-        ShardError, match=r"has no manifest\.json, so no finished data; run maskwright prepare"
-    ):
-        load_manifest(tmp_path)
+    shutil.rmtree(folder / "train")
+    with pytest.raises(ShardError, match=r"shard-00000\.tokens: is missing; prepare the data again"):
+        TokenData(folder, load_manifest(folder), "train")

@@ -1,7 +1,8 @@
 """Sample order as a pure function: every token once an epoch, any place reached at once."""
 
+import hashlib
 import itertools
-from types import SimpleNamespace
+import logging
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskwright.core.errors import DataError
+from maskwright.tokens.shards import SourceTokens
 from maskwright.tokens.stream import SampleStream
 
 
 class Row:
-    """A split whose token at position i has the id 10 + i."""
+    """A split whose token at position i has the id 10 + i, of sources given as (tokens, repeats)."""
 
     folder, split = "here", "train"
-    manifest = SimpleNamespace(fingerprint="f")
 
-    def __init__(self, num_tokens):
-        self.num_tokens = num_tokens
+    def __init__(self, *sources):
+        found, self.num_tokens = [], 0
+        for number, (num_tokens, repeats) in enumerate(sources):
+            found.append(SourceTokens(f"source-{number}", self.num_tokens, num_tokens, repeats))
+            self.num_tokens += num_tokens
+        self.sources = tuple(found)
 
     def tokens(self, start, count):
         assert 0 <= start <= start + count <= self.num_tokens
@@ -27,7 +32,11 @@ class Row:
 
 
 def stream(num_tokens, length=10, seed=1, *, shuffle=True):
-    return SampleStream(Row(num_tokens), length, 0, 2, seed, shuffle=shuffle)
+    return SampleStream(Row((num_tokens, 1.0)), length, 0, 2, seed, shuffle=shuffle)
+
+
+def mixed(sources, length=10, seed=1, *, shuffle=True):
+    return SampleStream(Row(*sources), length, 0, 2, seed, shuffle=shuffle)
 
 
 SIZES = st.integers(8, 400)
@@ -108,6 +117,164 @@ def test_fewer_tokens_than_a_window(shuffle):
     )
     with pytest.raises(DataError, match=said):
         stream(7, shuffle=shuffle)
+
+
+# What the order was when data had no sources; checkpoints of that time go on.
+
+
+def test_the_order_of_one_source_never_changes():
+    samples = stream(1000, seed=7)
+    number = samples.samples_per_epoch
+    starts, epochs = samples.starts(0, 3 * number)
+    assert number == 124
+    assert starts[:8].tolist() == [483, 611, 931, 379, 891, 979, 131, 491]
+    assert starts[number : number + 8].tolist() == [818, 402, 690, 602, 250, 714, 522, 98]
+    expected = "c03350d2ece55d6f4e66ec2647e2cf2327502b9cc90999ef2e8e0b631bf65415"
+    assert hashlib.sha256(starts.astype("<i8").tobytes()).hexdigest() == expected
+    assert epochs.tolist() == np.repeat([0, 1, 2], number).tolist()
+
+
+def test_the_order_of_a_trillion_tokens_never_changes():
+    samples = stream(10**12, 514, 3)
+    assert samples.samples_per_epoch == 1_953_124_999
+    starts, epochs = samples.starts(10**9, 3)
+    assert (starts.tolist(), epochs.tolist()) == ([834156858654, 701097946910, 332143133982], [0, 0, 0])
+    starts, epochs = samples.starts(5 * 10**9, 2)
+    assert (starts.tolist(), epochs.tolist()) == ([65035879403, 165052409835], [2, 2])
+
+
+def test_the_order_of_evaluation_never_changes():
+    samples = stream(1000, seed=7, shuffle=False)
+    starts, epochs = samples.starts(123, 4)
+    assert samples.samples_per_epoch == 125
+    assert (starts.tolist(), epochs.tolist()) == ([984, 992, 0, 8], [0, 0, 1, 1])
+
+
+def test_repeats_of_one_source_change_the_length_of_an_epoch_and_no_order():
+    twice = mixed([(1000, 2.0)])
+    assert twice.samples_per_epoch == 2 * stream(1000).samples_per_epoch
+    assert np.array_equal(twice.starts(0, 400), stream(1000).starts(0, 400))
+
+
+SOURCES = st.lists(st.tuples(st.integers(10, 300), st.floats(0.1, 4)), min_size=2, max_size=5)
+
+
+def place(samples, starts):
+    """Number of the source that holds each whole window."""
+    firsts = np.array([source.first for source in samples.data.sources])
+    sources = np.searchsorted(firsts, starts, side="right") - 1
+    for source in range(len(firsts)):
+        mine, held = starts[sources == source], samples.data.sources[source]
+        assert not len(mine) or mine.max() + samples.window <= held.first + held.num_tokens
+    return sources
+
+
+@settings(deadline=None)
+@given(sources=SOURCES, length=LENGTHS, seed=st.integers(0, 5), shuffle=st.booleans())
+def test_no_window_crosses_sources_and_prefixes_have_their_shares(sources, length, seed, shuffle):
+    samples = mixed(sources, length, seed, shuffle=shuffle)
+    number = samples.samples_per_epoch
+    counts = np.array(list(samples.samples_by_source.values()))
+    assert number == counts.sum()
+    starts, _ = samples.starts(0, 2 * number)
+    found = np.cumsum(place(samples, starts)[:, None] == np.arange(len(sources)), axis=0)
+    ideal = np.arange(1, 2 * number + 1)[:, None] * counts / number
+    assert np.abs(found - ideal).max() < 1.25
+    assert np.array_equal(found[number - 1], counts)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sources=SOURCES, length=LENGTHS, seed=st.integers(0, 5))
+def test_an_epoch_of_a_source_is_a_permutation_of_its_windows(sources, length, seed):
+    samples = mixed(sources, length, seed)
+    starts, epochs = samples.starts(0, 3 * samples.samples_per_epoch)
+    of_source = place(samples, starts)
+    for source, (num_tokens, _) in enumerate(sources):
+        mine, its_epochs = starts[of_source == source], epochs[of_source == source]
+        number = max(1, (num_tokens - (samples.window - 1)) // samples.window)
+        assert its_epochs.tolist() == [rank // number for rank in range(len(mine))]
+        for epoch in range(its_epochs[-1] + 1):
+            windows = np.sort(mine[its_epochs == epoch])
+            assert len(np.unique(windows)) == len(windows)
+            if len(windows) == number:
+                assert (np.diff(windows) == samples.window).all()
+
+
+@settings(deadline=None)
+@given(
+    sources=SOURCES, first=st.integers(0, 10**12), cuts=st.lists(st.integers(0, 9), min_size=1, max_size=5)
+)
+def test_a_batch_is_its_smaller_batches(sources, first, cuts):
+    samples = mixed(sources)
+    whole, parts, done = samples.batch(first, sum(cuts)), [], first
+    for count in cuts:
+        parts.append(samples.batch(done, count))
+        done += count
+    for name in ("ids", "positions", "samples", "epoch"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        assert np.array_equal(getattr(whole, name), joined)
+
+
+def test_a_small_source_comes_round_in_another_order_and_cut_elsewhere():
+    samples = mixed([(4000, 1.0), (200, 8.0)])
+    starts, epochs = samples.starts(0, samples.samples_per_epoch)
+    inside = place(samples, starts) == 1
+    rounds = [starts[inside & (epochs == epoch)] for epoch in range(8)]
+    assert epochs[inside].max() == 7
+    assert epochs[~inside].max() == 0
+    assert len({tuple(round_) for round_ in rounds}) == 8
+    assert len({int(round_.min()) for round_ in rounds}) > 2
+
+
+def test_half_a_source_an_epoch_is_all_of_it_in_two():
+    samples = mixed([(1608, 0.5), (800, 1.0)])
+    starts, epochs = samples.starts(0, 2 * samples.samples_per_epoch)
+    first = place(samples, starts) == 0
+    assert samples.samples_by_source == {"source-0": 100, "source-1": 99}
+    assert set(epochs[first].tolist()) == {0}
+    assert len(np.unique(starts[first])) == 200
+
+
+def test_sources_of_one_size_have_orders_of_their_own():
+    samples = mixed([(800, 1.0), (800, 1.0)])
+    starts, _ = samples.starts(0, samples.samples_per_epoch)
+    of_source = place(samples, starts)
+    one, other = starts[of_source == 0], starts[of_source == 1] - 800
+    assert not np.array_equal(one - one.min(), other - other.min())
+
+
+def test_evaluation_takes_turns_and_repeats_nothing():
+    samples = mixed([(800, 1.0), (80, 4.0), (80, 0.0)], shuffle=False)
+    assert samples.samples_by_source == {"source-0": 25, "source-1": 10}
+    starts, _ = samples.starts(0, samples.samples_per_epoch)
+    of_source = place(samples, starts)
+    assert len(np.unique(starts)) == len(starts)
+    assert of_source[:7].tolist().count(1) == 2
+    for source in range(2):
+        assert (np.diff(starts[of_source == source]) == samples.window).all()
+
+
+def test_a_source_that_is_too_small_is_named_and_left_out(caplog):
+    with caplog.at_level(logging.WARNING):
+        samples = mixed([(800, 1.0), (7, 5.0), (3, 0.0)])
+    assert samples.samples_by_source == {"source-0": 99}
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "here: source 'source-1' is left out of split 'train': its 7 tokens are fewer than one sequence"
+    )
+
+
+def test_no_source_holds_a_window():
+    said = r"has 14 tokens, but no source in use has as many as one sequence \(8 and two specials\); add text"
+    with pytest.raises(DataError, match=said):
+        mixed([(7, 1.0), (7, 1.0)])
+
+
+def test_a_batch_over_blocks_of_the_order():
+    samples = stream(10**6)
+    starts, _ = samples.starts(1000, 3000)
+    assert np.array_equal(starts, [samples.starts(number, 1)[0][0] for number in range(1000, 4000)])
+    assert len(samples.starts(0, 0)[0]) == 0
 
 
 def test_real_shards(data_folder):

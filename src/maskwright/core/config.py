@@ -61,8 +61,7 @@ class Config(BaseModel):
     @classmethod
     def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Python counts true as 1; somebody who writes `lr: true` means something else."""
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and not _takes_bool(annotation):
+        if isinstance(value, bool) and not _takes_bool(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError(f"is {str(value).lower()}, expected another kind of value")
         return value
 

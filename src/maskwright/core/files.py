@@ -34,6 +34,7 @@ __all__ = [
 
 TEMPORARY_MARK = ".partial-"
 OURS_MARK = "config.yaml"
+LOCK_NAME = ".lock"
 
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder, then run the same command again",
@@ -242,7 +243,7 @@ def prepare_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
     with storage_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise OutputExistsError(f"{folder}: is a file, expected a folder; choose another output")
-        occupied = folder.is_dir() and any(folder.iterdir())
+        occupied = folder.is_dir() and any(child.name != LOCK_NAME for child in folder.iterdir())
     if occupied and overwrite:
         if not (folder / OURS_MARK).exists():
             raise OutputExistsError(
@@ -263,6 +264,8 @@ def _empty_folder(folder: Path) -> None:
     """Remove what a folder holds, the mark that it is ours last, so that a rerun may go on."""
     with storage_errors(folder):
         for child in sorted(folder.iterdir(), key=lambda path: path.name == OURS_MARK):
+            if child.name == LOCK_NAME:
+                continue
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
             else:

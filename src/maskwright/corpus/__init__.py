@@ -1,18 +1,24 @@
-"""From raw bytes to clean, unique documents: readers, cleaning steps, local docs, and the account."""
+"""From raw bytes to clean, unique documents: readers, cleaning steps, deduplication, and the account."""
 
 from __future__ import annotations
 
 from .audit import Audit
-from .clean_store import CleanStore, find_clean, read_clean, write_clean
 from .config import CorpusConfig, SourceConfig
 from .document import Document, Drop, Step
-from .pipeline import clean_documents, cleaning_steps, corpus_fingerprint, open_corpus, read_source
+from .pipeline import (
+    clean_documents,
+    cleaning_steps,
+    input_files,
+    read_input,
+    require_documents,
+    require_few_bad_lines,
+    warn_of_ignored,
+)
 from .readers import READERS
 
 __all__ = [
     "READERS",
     "Audit",
-    "CleanStore",
     "CorpusConfig",
     "Document",
     "Drop",
@@ -20,10 +26,9 @@ __all__ = [
     "Step",
     "clean_documents",
     "cleaning_steps",
-    "corpus_fingerprint",
-    "find_clean",
-    "open_corpus",
-    "read_clean",
-    "read_source",
-    "write_clean",
+    "input_files",
+    "read_input",
+    "require_documents",
+    "require_few_bad_lines",
+    "warn_of_ignored",
 ]

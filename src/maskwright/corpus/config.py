@@ -7,15 +7,29 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ..core.config import Config
+from .dedup.config import ContaminationConfig, DeduplicationConfig
 from .normalise import UnicodeForm
 from .readers.reader import EncodingErrors, SplitDocuments
+from .rules import RulesConfig
 from .sources import source_name
 
 __all__ = ["LOCAL_DOCS", "CorpusConfig", "SourceConfig", "SourceFormat"]
 
 LOCAL_DOCS = "local-docs"
 
-SourceFormat = Literal["auto", "text", "markdown", "jsonl", "csv", "tsv", "local-docs"]
+SourceFormat = Literal[
+    "auto",
+    "text",
+    "markdown",
+    "jsonl",
+    "csv",
+    "tsv",
+    "parquet",
+    "arrow",
+    "warc",
+    "wiki-extractor",
+    "local-docs",
+]
 LocalSplit = Literal["train", "validation", "test"]
 
 
@@ -61,6 +75,10 @@ class SourceConfig(Config):
         "therefore not among the defaults",
     )
 
+    rules: RulesConfig | None = Field(
+        default=None, description="cleaning and quality rules of this source; null takes those of the corpus"
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.paths or not all(self.paths):
@@ -102,8 +120,14 @@ class CorpusConfig(Config):
     max_characters: int | None = Field(
         default=None, ge=1, description="longest document to keep, in characters; null sets no limit"
     )
-    deduplicate: bool = Field(
-        default=True, description="whether to keep only the first of documents with equal text"
+    rules: RulesConfig = Field(
+        default=RulesConfig(), description="cleaning and quality rules; a source may have its own"
+    )
+    deduplication: DeduplicationConfig = Field(
+        default=DeduplicationConfig(), description="which repetitions are removed"
+    )
+    contamination: ContaminationConfig | None = Field(
+        default=None, description="evaluation sets to keep out of the corpus; null looks for none"
     )
 
     @model_validator(mode="after")

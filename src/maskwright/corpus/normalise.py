@@ -53,7 +53,16 @@ def normalise_text(text: str, form: UnicodeForm = "NFC") -> str:
         line.rstrip() if line.isascii() and line.isprintable() else _normalise_line(line, form)
         for line in text.split("\n")
     ]
-    return "\n".join(lines).strip("\n")
+    # Taken off before joining, because a copy of a very long text is dear.
+    first, last = 0, len(lines)
+    while first < last and not lines[first].strip("\n"):
+        first += 1
+    while last > first and not lines[last - 1].strip("\n"):
+        last -= 1
+    if first < last:
+        lines[first] = lines[first].lstrip("\n")
+        lines[last - 1] = lines[last - 1].rstrip("\n")
+    return "\n".join(lines[first:last] if last - first < len(lines) else lines)
 
 
 def normalise_step(form: UnicodeForm = "NFC") -> Callable[[Document], Document | Drop]:

@@ -1,33 +1,47 @@
-"""From a corpus config to a stream of clean documents: readers, then steps, with one audit.
+"""From one input to a stream of clean documents: a reader, then steps, with one audit.
 
-Documents pass one at a time, so memory is one document plus what deduplication remembers. Reading
-is lazy: errors in a source show when the stream comes to it.
+Documents pass one at a time, so memory is one document plus what steps remember. Reading is lazy:
+errors in a source show when the stream comes to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core.errors import DataError
-from ..core.fingerprint import fingerprint, sha256_file
 from ..core.log import get_logger
 from .audit import Audit
-from .config import LOCAL_DOCS, CorpusConfig, SourceConfig
+from .config import CorpusConfig, SourceConfig
 from .document import Document, Drop, Step
-from .exact_dedup import ExactDedup
 from .length import length_step
-from .local_docs import environment_fingerprint
 from .normalise import normalise_step
-from .readers import ALL_SETTINGS, HEEDED_SETTINGS, READERS, SUFFIXES, ReadOptions, guess_format
-from .sources import SourceFile, find_files
+from .plan import InputTask, source_files
+from .readers import ALL_SETTINGS, HEEDED_SETTINGS, READERS, ReadOptions
+from .rules import rule_steps
+from .sources import SourceFile
 
-__all__ = ["clean_documents", "cleaning_steps", "corpus_fingerprint", "open_corpus", "read_source"]
-
-# Raised whenever a reader or a step gives other text for the same input.
-_RULES_VERSION = 1
+__all__ = [
+    "InputFile",
+    "clean_documents",
+    "cleaning_steps",
+    "input_files",
+    "read_input",
+    "require_documents",
+    "require_few_bad_lines",
+    "warn_of_ignored",
+]
 
 _log = get_logger(__name__)
+
+
+class InputFile(NamedTuple):
+    """A file to read: of which source (its number), the file, and its format."""
+
+    source_index: int
+    file: SourceFile
+    format: str
 
 
 def clean_documents(documents: Iterable[Document], steps: Sequence[Step], audit: Audit) -> Iterator[Document]:
@@ -36,7 +50,7 @@ def clean_documents(documents: Iterable[Document], steps: Sequence[Step], audit:
     Args:
         documents: as they left their readers.
         steps: applied one after the other; the first that drops a document ends its way.
-        audit: told about every document.
+        audit: told about every document read or dropped.
 
     Yields:
         What passed every step.
@@ -51,26 +65,35 @@ def clean_documents(documents: Iterable[Document], steps: Sequence[Step], audit:
                 break
             document = result
         else:
-            audit.count_kept(document)
             yield document
 
 
-def cleaning_steps(config: CorpusConfig) -> list[Step]:
-    """The steps that a config asks for, in their order. Deduplication starts with an empty memory."""
-    steps: list[Step] = [
-        normalise_step(config.unicode_form),
-        length_step(config.min_characters, config.max_characters),
-    ]
-    if config.deduplicate:
-        steps.append(ExactDedup())
-    return steps
-
-
-def read_source(source: SourceConfig, audit: Audit, cache_folder: Path | None = None) -> Iterator[Document]:
-    """Read one source, file after file.
+def cleaning_steps(config: CorpusConfig, source: SourceConfig) -> list[Step]:
+    """The steps that a config asks for, in their order: form, rules, length. They remember nothing.
 
     Args:
-        source: where and how.
+        config: cleaning of the corpus.
+        source: may have rules of its own.
+
+    Raises:
+        MissingDependencyError: a rule needs a package that is not installed.
+    """
+    rules = config.rules if source.rules is None else source.rules
+    return [
+        normalise_step(config.unicode_form),
+        *rule_steps(rules, config.unicode_form),
+        length_step(config.min_characters, config.max_characters),
+    ]
+
+
+def read_input(
+    task: InputTask, source: SourceConfig, audit: Audit, cache_folder: Path | None = None
+) -> Iterator[Document]:
+    """Read one file, or the span of it that the task names.
+
+    Args:
+        task: which file, span and format.
+        source: how to read it.
         audit: told about records that did not become documents.
         cache_folder: where the local docs may keep what they collected.
 
@@ -78,9 +101,8 @@ def read_source(source: SourceConfig, audit: Audit, cache_folder: Path | None = 
         Documents as they are, not cleaned.
 
     Raises:
-        DataError: a file is missing, unreadable, binary, damaged, or of unknown format.
+        DataError: the file is missing, unreadable, binary, damaged, or changed while it was read.
     """
-    formats_met: set[str] = set()
     options = ReadOptions(
         source=source.label,
         text_field=source.text_field,
@@ -92,32 +114,16 @@ def read_source(source: SourceConfig, audit: Audit, cache_folder: Path | None = 
         splits=source.splits,
         cache_folder=cache_folder,
     )
-    for file, format_name in _source_files(source):
-        if format_name not in formats_met:
-            formats_met.add(format_name)
-            _warn_of_ignored(source, format_name)
-        yield from READERS[format_name](file, options, audit)
+    return READERS[task.format](task.file, options, audit)
 
 
-def open_corpus(config: CorpusConfig, audit: Audit, cache_folder: Path | None = None) -> Iterator[Document]:
-    """Read and clean a corpus.
-
-    Args:
-        config: sources and cleaning.
-        audit: filled while the stream is consumed; complete at its end.
-        cache_folder: where the local docs may keep what they collected, for the next run.
-
-    Yields:
-        Clean documents, in the order of the sources.
+def require_documents(config: CorpusConfig, audit: Audit, kept: int) -> None:
+    """Refuse to go on with an empty corpus.
 
     Raises:
-        DataError: a source cannot be read, or nothing was read, or nothing was left.
+        DataError: nothing was read, or nothing was left.
     """
-    documents = (
-        document for source in config.sources for document in read_source(source, audit, cache_folder)
-    )
-    yield from clean_documents(documents, cleaning_steps(config), audit)
-    if audit.documents_kept:
+    if kept:
         return
     names = ", ".join(", ".join(source.paths) for source in config.sources)
     if not audit.documents_read or set(audit.drops) == {"empty_file"}:
@@ -129,66 +135,42 @@ def open_corpus(config: CorpusConfig, audit: Audit, cache_folder: Path | None = 
     )
 
 
-def corpus_fingerprint(config: CorpusConfig) -> str:
-    """Name what a corpus would give: its settings and the content of every source.
-
-    Every source file is read once for its SHA-256, so the name is the same wherever the files lie.
-
-    Returns:
-        32 hexadecimal digits.
+def require_few_bad_lines(config: CorpusConfig, audit: Audit) -> None:
+    """Hold files that were read in several spans to the limit of malformed lines, which is for a file.
 
     Raises:
-        DataError: a source cannot be read.
+        DataError: a file has more.
     """
-    sources = []
-    for source in config.sources:
-        settings = {**source.model_dump(mode="json", exclude={"path"}), "name": source.label}
-        settings["files"] = [
-            environment_fingerprint()
-            if format_name == LOCAL_DOCS
-            else [file.label, format_name, _file_digest(file)]
-            for file, format_name in _source_files(source)
-        ]
-        sources.append(settings)
-    cleaning = config.model_dump(mode="json", exclude={"sources"})
-    return fingerprint({"rules": _RULES_VERSION, "sources": sources, "cleaning": cleaning})
-
-
-def _source_files(source: SourceConfig) -> Iterator[tuple[SourceFile, str]]:
-    """A source's files with the names of their formats."""
-    if source.is_local_docs:
-        yield SourceFile(Path(LOCAL_DOCS), LOCAL_DOCS), LOCAL_DOCS
-        return
-    left_out = 0
-    for file in find_files(source.paths):
-        format_name = guess_format(file.path) if source.format == "auto" else source.format
-        if format_name is not None:
-            yield file, format_name
-        elif file.named:
+    limits = {source.label: source.max_bad_lines for source in config.sources}
+    for name, count in sorted(audit.bad_lines.items()):
+        source, _, label = name.partition(":")
+        if count > limits[source]:
             raise DataError(
-                f"{file.path}: its suffix does not tell the format (known: {', '.join(sorted(SUFFIXES))}); "
-                "set format"
+                f"{label}: has {count} malformed lines in source {source} "
+                f"(mend the file, or set max_bad_lines above {limits[source]})"
             )
-        else:
-            left_out += 1
-    if left_out:
-        _log.warning(
-            "%s: left out %d files whose suffix does not tell a format; set format to read them",
-            source.label,
-            left_out,
-        )
 
 
-def _warn_of_ignored(source: SourceConfig, format_name: str) -> None:
-    """Say which settings that differ from their defaults mean nothing for a format."""
-    for name in sorted(ALL_SETTINGS - HEEDED_SETTINGS[format_name]):
-        value = getattr(source, name)
-        if value != SourceConfig.model_fields[name].default:
-            _log.warning("%s: %s is %r, which the format %s ignores", source.label, name, value, format_name)
+def input_files(sources: Sequence[SourceConfig]) -> list[InputFile]:
+    """All files of all sources, in the order of the corpus.
+
+    Raises:
+        DataError: a source cannot be listed, or a file that was named tells no format.
+    """
+    return [
+        InputFile(index, file, format_name)
+        for index, source in enumerate(sources)
+        for file, format_name in source_files(source)
+    ]
 
 
-def _file_digest(file: SourceFile) -> str:
-    try:
-        return sha256_file(file.path)
-    except OSError as error:
-        raise DataError(f"{file.path}: cannot be read ({error.strerror or error})") from error
+def warn_of_ignored(sources: Sequence[SourceConfig], files: Iterable[InputFile]) -> None:
+    """Say which settings that differ from their defaults mean nothing for a format that is met."""
+    for source_index, format_name in sorted({(file.source_index, file.format) for file in files}):
+        source = sources[source_index]
+        for name in sorted(ALL_SETTINGS - HEEDED_SETTINGS[format_name]):
+            value = getattr(source, name)
+            if value != SourceConfig.model_fields[name].default:
+                _log.warning(
+                    "%s: %s is %r, which the format %s ignores", source.label, name, value, format_name
+                )

@@ -7,21 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
-from ..tokens.manifest import load_manifest
+from ..tokens.manifest import Manifest, load_manifest
 from ..tokens.shards import TokenData, verify_folder
+from ..tokens.split_statistics import split_statistics
 from ..tokens.tokenizer import Tokenizer
 
 __all__ = ["inspect_folder"]
 
 
 def inspect_folder(
-    folder: Path, *, document: int | None = None, split: str = "train", verify: bool = False
+    folder: Path,
+    *,
+    document: int | None = None,
+    shard: int | None = None,
+    split: str = "train",
+    verify: bool = False,
 ) -> dict[str, Any]:
     """Describe a folder.
 
     Args:
         folder: a data folder, a run's folder, or a Hugging Face folder.
-        document: for a data folder, number of a document to decode.
+        document: for a data folder, number of a document to decode; within `shard` if that is given.
+        shard: for a data folder, number of a shard to describe and to compare with its checksums.
         split: for a data folder, the split it is in.
         verify: for a data folder, compare every checksum.
 
@@ -33,7 +40,7 @@ def inspect_folder(
         DataError: nothing that is known lies there.
     """
     if (folder / "manifest.json").is_file():
-        return _data(folder, document, split, verify)
+        return _data(folder, document, shard, split, verify)
     if (folder / "metrics.jsonl").is_file():
         return _run(folder)
     if (folder / "config.json").is_file():
@@ -43,7 +50,7 @@ def inspect_folder(
     raise DataError(f"{folder}: holds no prepared data, run or model; check the path")
 
 
-def _data(folder: Path, document: int | None, split: str, verify: bool) -> dict[str, Any]:
+def _data(folder: Path, document: int | None, shard: int | None, split: str, verify: bool) -> dict[str, Any]:
     manifest = load_manifest(folder)
     result: dict[str, Any] = {
         "kind": "data",
@@ -51,27 +58,56 @@ def _data(folder: Path, document: int | None, split: str, verify: bool) -> dict[
         "fingerprint": manifest.fingerprint,
         "vocab_size": manifest.tokenizer.vocab_size,
         "dtype": manifest.dtype,
-        "splits": {
-            name: {
-                "documents": part.num_documents,
-                "tokens": part.num_tokens,
-                "shards": len(part.shards),
-                "bytes_per_token": part.num_text_bytes / max(1, part.num_tokens),
-            }
-            for name, part in manifest.splits.items()
-        },
+        "splits": {name: _split(folder, manifest, name) for name in manifest.splits},
     }
     if verify:
         result["files_verified"] = verify_folder(folder)
-    if document is not None:
-        ids = TokenData(folder, manifest, split).document(document)
+    data = TokenData(folder, manifest, split) if shard is not None or document is not None else None
+    first = 0
+    if data is not None and shard is not None:
+        result["shard"], first = _shard(data, shard)
+    if data is not None and document is not None:
+        ids = data.document(first + document)
         result["document"] = {
             "split": split,
-            "number": document,
+            "number": first + document,
             "num_tokens": len(ids),
             "text": Tokenizer.load(folder / "tokenizer").decode(ids),
         }
     return result
+
+
+def _split(folder: Path, manifest: Manifest, name: str) -> dict[str, Any]:
+    part = manifest.splits[name]
+    found = split_statistics(TokenData(folder, manifest, name))
+    return {
+        "documents": part.num_documents,
+        "tokens": part.num_tokens,
+        "shards": len(part.shards),
+        "bytes_per_token": part.num_text_bytes / max(1, part.num_tokens),
+        "sources": found["sources"],
+        "document_tokens": found["document_tokens"],
+    }
+
+
+def _shard(data: TokenData, number: int) -> tuple[dict[str, Any], int]:
+    """What a shard holds, its checksums compared, and the number of its first document."""
+    if not 0 <= number < len(data.shards):
+        raise DataError(f"shard {number} does not exist; {data.split} has {len(data.shards)}, from 0")
+    shard = data.shards[number]
+    shard.check(data.folder, content=True)
+    first = int(data.document_ends[number]) - shard.num_documents
+    found = {
+        "split": data.split,
+        "number": number,
+        "source": shard.source,
+        "first_document": first,
+        "documents": shard.num_documents,
+        "tokens": shard.num_tokens,
+        "files": [file.path for file in shard.files],
+        "checksums": "as in the manifest",
+    }
+    return found, first
 
 
 def _run(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.config import VERSION_KEY, Config, dump_config, parse_config, read_yaml
 from ..core.errors import ConfigError, OutputExistsError
-from ..core.files import TEMPORARY_MARK, prepare_output, storage_errors, write_text
+from ..core.files import LOCK_NAME, TEMPORARY_MARK, prepare_output, storage_errors, write_text
 
 __all__ = ["claim_output", "differences"]
 
@@ -75,7 +75,7 @@ def _holds_work(folder: Path) -> bool:
     """Anything but what a start leaves that was refused, or killed, before it did anything."""
     with storage_errors(folder):
         names = [path.name for path in folder.rglob("*") if not path.is_dir()]
-    return any(name != CONFIG_NAME and TEMPORARY_MARK not in name for name in names)
+    return any(name not in (CONFIG_NAME, LOCK_NAME) and TEMPORARY_MARK not in name for name in names)
 
 
 def differences(

@@ -1,16 +1,11 @@
-"""Put the page together: one HTML file with its style, its script and nothing from outside.
+"""The report of a run: its files in, one HTML page out.
 
-The page depends on its inputs alone: no date, no host, so the same files give the same bytes. It
-forbids the browser to load anything (`Content-Security-Policy`), and only the one script whose
-hash is named may run, so text from documents could not act even if it were not escaped.
+The page depends on its inputs alone: no date, no host, so the same files give the same bytes.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from maskwright.core.files import write_text
@@ -19,7 +14,7 @@ from .data import data_section
 from .evaluation import evaluation_section
 from .headline import lede, tiles
 from .inputs import read_inputs
-from .markup import Html, Section, escape, join, tag
+from .page import render_page
 from .predictions import predictions_section
 from .pretraining import pretraining_section
 from .reproduce import configuration_section, reproduce_section
@@ -56,17 +51,7 @@ def build_report(
         configuration_section(inputs),
         reproduce_section(inputs, command),
     ]
-    header = tag(
-        "header",
-        tag("p", "Maskwright report", class_="eyebrow"),
-        tag("h1", title, dir="auto"),
-        lede(inputs),
-        tiles(inputs),
-        id="summary",
-    )
-    footer = tag("footer", "Made by Maskwright. This page is whole: it loads nothing from anywhere.")
-    main = tag("main", header, *(section.render() for section in sections), footer)
-    return _page(title, tag("div", _contents(sections), main, class_="page"))
+    return render_page(title, "Maskwright report", [lede(inputs), tiles(inputs)], sections)
 
 
 def write_report(
@@ -93,40 +78,3 @@ def write_report(
     """
     page = build_report(title, data=data, pretrain=pretrain, finetune=finetune, command=command)
     write_text(path, page)
-
-
-def _contents(sections: Sequence[Section]) -> Html:
-    entries = [tag("li", tag("a", "Summary", href="#summary"))]
-    for section in sections:
-        parts = [tag("li", tag("a", title, href=f"#{key}")) for key, title in section.parts]
-        inner = [tag("ol", *parts)] if parts else []
-        entries.append(tag("li", tag("a", section.title, href=f"#{section.key}"), *inner))
-    return tag("nav", tag("ol", *entries), aria_label="Contents")
-
-
-def _resource(name: str) -> str:
-    return (resources.files(__package__) / name).read_text("utf-8").strip()
-
-
-def _page(title: str, body: Html) -> str:
-    style, script = _resource("style.css"), _resource("script.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
-    head = join(
-        [
-            Html('<meta charset="utf-8">'),
-            Html(f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'),
-            Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            Html('<meta name="color-scheme" content="light dark">'),
-            Html('<link rel="icon" href="data:,">'),
-            tag("title", title),
-            # Both files are ours and hold no markup; escaping would break them.
-            tag("style", Html(style)),
-        ],
-        "\n",
-    )
-    parts = [tag("head", Html("\n"), head), tag("body", body, tag("script", Html(script)))]
-    return f'<!doctype html>\n<html lang="en">\n{join(parts, chr(10))}\n</html>\n'

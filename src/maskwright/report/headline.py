@@ -7,7 +7,7 @@ import math
 from .data import tokens_in_split
 from .evaluation import estimate
 from .inputs import Inputs
-from .markup import Html, tag
+from .markup import Html, tag, tile_list
 from .scale import compact, duration, grouped, percent, significant
 from .values import items, mapping, number
 
@@ -57,11 +57,7 @@ def tiles(inputs: Inputs) -> Html:
         _documents(inputs),
         _tokens(inputs),
     ]
-    shown = [
-        tag("div", tag("dt", name), tag("dd", value), tag("dd", beside, class_="beside"))
-        for name, value, beside in filter(None, found)
-    ]
-    return tag("dl", *shown, class_="tiles") if shown else Html("")
+    return tile_list(found)
 
 
 def _validation_loss(inputs: Inputs) -> float | None:

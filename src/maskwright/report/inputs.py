@@ -11,7 +11,7 @@ from maskwright.core.files import read_bytes
 
 from .values import Metrics, Object, read_metrics, read_object
 
-__all__ = ["Finetuning", "Inputs", "read_inputs"]
+__all__ = ["Finetuning", "Inputs", "read_config", "read_inputs"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_inputs(data: Path | None, pretrain: Path | None, finetune: Sequence[tup
     finetuned = []
     for name, folder in finetune:
         evaluation, problem = read_object(folder, "evaluation.json", "fine-tuned model")
-        finetuned.append(Finetuning(name, evaluation, problem, read_metrics(folder), _read_config(folder)))
+        finetuned.append(Finetuning(name, evaluation, problem, read_metrics(folder), read_config(folder)))
     return Inputs(
         manifest=manifest,
         manifest_problem=manifest_problem,
@@ -71,12 +71,13 @@ def read_inputs(data: Path | None, pretrain: Path | None, finetune: Sequence[tup
         metrics=read_metrics(pretrain),
         summary=summary,
         summary_problem=summary_problem,
-        config=_read_config(pretrain),
+        config=read_config(pretrain),
         finetuned=finetuned,
     )
 
 
-def _read_config(folder: Path | None) -> str | None:
+def read_config(folder: Path | None) -> str | None:
+    """The text of `config.yaml` of a folder; None where there is no folder or no such file."""
     if folder is None:
         return None
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .markup import Html, figure_heading, tag
-from .scale import Formatter, Scale, fit_scale, plain_ticks, segments, significant, thin
+from .scale import Formatter, Scale, fit_scale, percent_ticks, plain_ticks, segments, significant, thin
 from .svg import SIZE, Tick, down, draw, frame, grid, short, swatch, y_ticks
 from .values import Point
 
@@ -60,6 +60,7 @@ class Chart:
         unit: what the y axis counts, in words.
         series: the lines, first drawn first.
         x_label: what the x axis counts.
+        x_share: the x axis shows shares as per cent; otherwise it counts whole steps.
         references: dashed levels.
         band: (low, high), a stretch of y that is shaded, or None.
         band_name: how the legend calls the band.
@@ -74,6 +75,7 @@ class Chart:
     unit: str
     series: Sequence[Series]
     x_label: str = "step"
+    x_share: bool = False
     references: Sequence[Reference] = ()
     band: tuple[float, float] | None = None
     band_name: str = ""
@@ -96,12 +98,10 @@ class Chart:
         y_scale = fit_scale(self._heights(known), zero=self.zero, log=self.log)
         unit = ", ".join(filter(None, (self.unit, "logarithmic" if y_scale.log else "")))
         y_values = y_scale.ticks(5)
-        x_values = [value for value in x_scale.ticks(5) if value == round(value)]
+        x_values = [value for value in x_scale.ticks(5) if self.x_share or value == round(value)]
+        x_labels = percent_ticks(x_values) if self.x_share else plain_ticks(x_values)
         labels = [significant(value, 1) for value in y_values] if y_scale.log else self.format_ticks(y_values)
-        columns = [
-            Tick(x_scale.place(value), label)
-            for value, label in zip(x_values, plain_ticks(x_values), strict=True)
-        ]
+        columns = [Tick(x_scale.place(value), label) for value, label in zip(x_values, x_labels, strict=True)]
         plot = [_drawing(self, known, (x_scale, y_scale), y_values), *_overlays(self, x_scale, y_scale)]
         body = frame(plot, y_ticks(y_scale, y_values, labels), columns, self.x_label)
         class_ = "chart tall" if self.tall else "chart"
@@ -139,6 +139,7 @@ def _drawing(
         data_x=f"{x_scale.low!r} {x_scale.high!r} {chart.x_label}",
         data_y=f"{y_scale.low!r} {y_scale.high!r} {int(y_scale.log)}",
         data_percent=None if chart.format_ticks is plain_ticks else "",
+        data_x_percent="" if chart.x_share else None,
     )
 
 

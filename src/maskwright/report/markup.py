@@ -26,6 +26,7 @@ __all__ = [
     "part",
     "table",
     "tag",
+    "tile_list",
 ]
 
 # Control characters are not allowed in HTML; lone surrogates cannot be written as UTF-8.
@@ -99,13 +100,15 @@ def note(*children: object) -> Html:
     return tag("p", *children, class_="note")
 
 
-def missing(what: str, command: str) -> Html:
+def missing(what: str, command: str | None = None) -> Html:
     """The line that stands where a part has no input.
 
     Args:
-        what: what is not there, as the start of a sentence.
-        command: the command that makes it.
+        what: what is not there, as the start of a sentence; a whole one without a command.
+        command: the command that makes it, or None.
     """
+    if command is None:
+        return tag("p", what, class_="missing")
     pronoun = "one" if what.startswith("No ") else "it"
     return tag("p", what, "; ", code(command), f" makes {pronoun}.", class_="missing")
 
@@ -125,6 +128,19 @@ def facts(rows: Iterable[tuple[object, object]]) -> Html:
     """Names and values; rows whose value is None are left out."""
     pairs = [tag("div", tag("dt", name), tag("dd", value)) for name, value in rows if value is not None]
     return tag("dl", *pairs, class_="facts") if pairs else Html("")
+
+
+def tile_list(rows: Iterable[tuple[str, object, str] | None]) -> Html:
+    """Main numbers, each with its name above and what to measure it against below.
+
+    Args:
+        rows: name, number, comparison; None leaves the tile out.
+    """
+    shown = [
+        tag("div", tag("dt", name), tag("dd", value), tag("dd", beside, class_="beside"))
+        for name, value, beside in filter(None, rows)
+    ]
+    return tag("dl", *shown, class_="tiles") if shown else Html("")
 
 
 def figure_heading(title: str | None, unit: str) -> Html:

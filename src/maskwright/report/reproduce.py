@@ -9,7 +9,7 @@ from .markup import Html, Section, code, details, facts, join, missing, note, ta
 from .scale import bytes_text, grouped
 from .values import items, mapping, number
 
-__all__ = ["configuration_section", "reproduce_section"]
+__all__ = ["configuration_section", "reproduce_section", "yaml_text"]
 
 _YAML_KEY = re.compile(r"^([ \t-]*)([^\s:#][^:#]*)(:)(?=\s|$)", re.MULTILINE)
 
@@ -18,13 +18,13 @@ def configuration_section(inputs: Inputs) -> Section:
     """Every setting as it was resolved from recipe and overrides."""
     found = [("Pretraining", inputs.config)]
     found += [(f"Fine-tuning: {run.name}", run.config) for run in inputs.finetuned]
-    body = [details(name, _yaml(text)) for name, text in found if text]
+    body = [details(name, yaml_text(text)) for name, text in found if text]
     if not body:
         body = [missing("No config.yaml was found", "maskwright pretrain")]
     return Section("configuration", "Configuration", join(body))
 
 
-def _yaml(text: str) -> Html:
+def yaml_text(text: str) -> Html:
     """YAML with its keys set apart from its values."""
     parts: list[object] = []
     end = 0

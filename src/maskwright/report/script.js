@@ -35,7 +35,9 @@ for (const svg of document.querySelectorAll("svg[data-x]")) {
     const nearest = lines.map((line) =>
       line.points.reduce((a, b) => (Math.abs(b[0] - at) < Math.abs(a[0] - at) ? b : a)));
     const x = nearest.reduce((a, b) => (Math.abs(b[0] - at) < Math.abs(a[0] - at) ? b : a))[0];
-    card.replaceChildren(unit.join(" ") + " " + Math.round(toX(x / 1000)).toLocaleString("en"));
+    const place = toX(x / 1000);
+    const written = "xPercent" in svg.dataset ? write(place, true) : Math.round(place).toLocaleString("en");
+    card.replaceChildren(unit.join(" ") + " " + written);
     lines.forEach((line, index) => {
       const row = card.appendChild(document.createElement("div"));
       row.className = line.ink;

@@ -1,15 +1,15 @@
 """Token shards: flat little-endian files that training maps into memory.
 
-A shard is two files: the ids of its documents, each document closed by `</s>`, and the end offset
-of each document (uint64). Two bytes a token below 65,536 entries, four above. Reading a window
-touches only its bytes, so opening and seeking cost the same at any size.
+A shard holds documents of one source in two files: their ids, each document closed by `</s>`, and
+the end offset of each document (uint64); on request a third has the end of each sentence. Two bytes
+a token below 65,536 entries, four above. Reading a window touches only its bytes, and a file is
+looked at when it is first read, so opening and seeking cost the same at any size.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,80 +17,45 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import ShardError
-from ..core.files import atomic_open
+from ..core.files import storage_errors
 from ..core.inventory import FileEntry
-from .manifest import REMEDY, Manifest, Shard, Split, load_manifest
-from .tokenizer import Tokenizer
+from .manifest import REMEDY, Manifest, load_manifest
+from .shard_writing import EncodedDocuments, ShardWriter, WrittenShard, token_dtype, write_array, write_shard
 
-__all__ = ["ShardWriter", "TokenData", "open_split", "verify_folder", "write_array"]
+__all__ = [
+    "EncodedDocuments",
+    "ShardWriter",
+    "SourceTokens",
+    "TokenData",
+    "WrittenShard",
+    "open_split",
+    "token_dtype",
+    "verify_folder",
+    "write_array",
+    "write_shard",
+]
 
 # Checksums are compared when data is opened for training up to this size; `inspect` has no limit.
 VERIFY_BYTES = 4 << 30
+# Shards kept mapped; the system limits how many mappings a process may have.
+MAX_MAPPED_FILES = 4096
 
 
-def token_dtype(vocab_size: int) -> str:
-    """The smallest type that holds every id."""
-    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+@dataclass(frozen=True)
+class SourceTokens:
+    """Where the tokens of one source lie in a split.
 
-
-def write_array(folder: Path, path: str, array: npt.NDArray[Any]) -> FileEntry:
-    """Write an array as little-endian bytes, atomically, and describe the file."""
-    data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    with atomic_open(folder / path) as file:
-        file.write(data.tobytes())
-    return FileEntry(path=path, num_bytes=data.nbytes, sha256=hashlib.sha256(data.tobytes()).hexdigest())
-
-
-class ShardWriter:
-    """Cuts a stream of encoded documents into shards of one split.
-
-    Args:
-        folder: the data folder.
-        split: name of the split, which becomes a folder.
-        tokenizer: gives the closing id and the type.
-        tokens_per_shard: a shard is closed when it has at least so many.
+    Attributes:
+        name: of the source.
+        first: position of its first token in the split.
+        num_tokens: how many it has there.
+        repeats: how often they occur in an epoch of training.
     """
 
-    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, tokens_per_shard: int) -> None:
-        self.folder, self.split, self.tokenizer = folder, split, tokenizer
-        self.tokens_per_shard = tokens_per_shard
-        self.dtype = np.dtype(token_dtype(tokenizer.vocab_size))
-        self.token_counts = np.zeros(tokenizer.vocab_size, np.int64)
-        self.num_text_bytes = 0
-        self._shards: list[Shard] = []
-        self._tokens: list[npt.NDArray[Any]] = []
-        self._ends: list[int] = []
-        self._pending = 0
-
-    def add(self, texts: Sequence[str]) -> None:
-        """Encode some documents and add them."""
-        ids, counts = self.tokenizer.encode_batch(texts)
-        self.num_text_bytes += sum(len(text.encode()) for text in texts)
-        ends = np.cumsum(counts)
-        closed = np.insert(ids, ends, self.tokenizer.eos_id).astype(self.dtype)
-        self.token_counts += np.bincount(closed, minlength=self.tokenizer.vocab_size)
-        self._tokens.append(closed)
-        self._ends.extend((self._pending + ends + np.arange(1, len(ends) + 1)).tolist())
-        self._pending += len(closed)
-        if self._pending >= self.tokens_per_shard:
-            self._close()
-
-    def _close(self) -> None:
-        name = f"{self.split}/shard-{len(self._shards):05d}"
-        shard = Shard(
-            num_tokens=self._pending,
-            num_documents=len(self._ends),
-            tokens=write_array(self.folder, f"{name}.tokens", np.concatenate(self._tokens)),
-            documents=write_array(self.folder, f"{name}.documents", np.array(self._ends, np.uint64)),
-        )
-        self._shards.append(shard)
-        self._tokens, self._ends, self._pending = [], [], 0
-
-    def finish(self) -> Split:
-        """Write what is left and describe the split."""
-        if self._pending:
-            self._close()
-        return Split(shards=tuple(self._shards), num_text_bytes=self.num_text_bytes)
+    name: str
+    first: int
+    num_tokens: int
+    repeats: float
 
 
 class TokenData:
@@ -102,7 +67,8 @@ class TokenData:
         split: name of the split.
 
     Raises:
-        ShardError: there is no such split, or a file has another length than the manifest says.
+        ShardError: there is no such split, or a file of it is missing. A file of another length than
+            the manifest says is refused when it is first read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
@@ -110,11 +76,20 @@ class TokenData:
             raise ShardError(f"{folder}: has no split {split!r}; it has {', '.join(manifest.splits)}")
         self.folder, self.manifest, self.split = folder, manifest, split
         self.shards = manifest.splits[split].shards
-        for shard in self.shards:
-            shard.check(folder, content=False)
+        self._require_files()
         self.token_ends = np.cumsum([shard.num_tokens for shard in self.shards], dtype=np.int64)
         self.document_ends = np.cumsum([shard.num_documents for shard in self.shards], dtype=np.int64)
-        self._map = lru_cache(maxsize=256)(self._open)
+        self._map = lru_cache(maxsize=MAX_MAPPED_FILES)(self._open)
+
+    def _require_files(self) -> None:
+        """List each folder once; to ask for every file would take minutes on network storage."""
+        listed: dict[str, set[str]] = {}
+        for entry in (entry for shard in self.shards for entry in shard.files):
+            parent, _, name = entry.path.rpartition("/")
+            if parent not in listed:
+                listed[parent] = _names_in(self.folder / parent)
+            if name not in listed[parent]:
+                entry.check(self.folder, ShardError, REMEDY, content=False)
 
     @property
     def num_tokens(self) -> int:
@@ -126,10 +101,21 @@ class TokenData:
         """Documents of the split."""
         return int(self.document_ends[-1]) if len(self.document_ends) else 0
 
+    @cached_property
+    def sources(self) -> tuple[SourceTokens, ...]:
+        """The sources in the order in which they lie."""
+        found, first = [], 0
+        for name, num_tokens in self.manifest.splits[self.split].tokens_by_source.items():
+            found.append(SourceTokens(name, first, num_tokens, self.manifest.repeats.get(name, 1.0)))
+            first += num_tokens
+        return tuple(found)
+
     def _open(self, number: int, kind: str) -> npt.NDArray[Any]:
-        shard = self.shards[number]
-        dtype = f"<{np.dtype(self.manifest.dtype).str[1:]}" if kind == "tokens" else "<u8"
-        entry = shard.tokens if kind == "tokens" else shard.documents
+        entry: FileEntry = getattr(self.shards[number], kind)
+        entry.check(self.folder, ShardError, REMEDY, content=False)
+        dtype = np.dtype(self.manifest.dtype if kind == "tokens" else np.uint64).newbyteorder("<")
+        if not entry.num_bytes:  # nothing, which cannot be mapped
+            return np.empty(0, dtype)
         return np.memmap(self.folder / entry.path, dtype=dtype, mode="r")
 
     def tokens(self, start: int, count: int) -> npt.NDArray[np.int64]:
@@ -137,6 +123,7 @@ class TokenData:
 
         Raises:
             IndexError: the range leaves the split.
+            ShardError: a file of it is missing or has another length than the manifest says.
         """
         if start < 0 or count < 0 or start + count > self.num_tokens:
             raise IndexError(f"tokens {start} to {start + count} lie outside 0 to {self.num_tokens}")
@@ -149,20 +136,45 @@ class TokenData:
             start, count, number = start + len(piece), count - len(piece), number + 1
         return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
 
-    def document(self, number: int) -> npt.NDArray[np.int64]:
-        """Ids of one document without its closing `</s>`; int64.
-
-        Raises:
-            ShardError: there is no document of this number.
-        """
+    def _place(self, number: int) -> tuple[int, int, int]:
+        """Shard of a document, and the offsets in it where the document begins and where it is closed."""
         if not 0 <= number < self.num_documents:
             raise ShardError(f"document {number} does not exist; {self.split} has {self.num_documents}")
         shard = int(np.searchsorted(self.document_ends, number, side="right"))
         local = number - (int(self.document_ends[shard]) - self.shards[shard].num_documents)
         ends = self._map(shard, "documents")
-        first = int(ends[local - 1]) if local else 0
+        return shard, int(ends[local - 1]) if local else 0, int(ends[local]) - 1
+
+    def document(self, number: int) -> npt.NDArray[np.int64]:
+        """Ids of one document without its closing `</s>`; int64.
+
+        Raises:
+            ShardError: there is no document of this number, or its shard cannot be read.
+        """
+        shard, first, end = self._place(number)
         base = int(self.token_ends[shard]) - self.shards[shard].num_tokens
-        return self.tokens(base + first, int(ends[local]) - first - 1)
+        return self.tokens(base + first, end - first)
+
+    def sentences(self, document: int) -> npt.NDArray[np.int64]:
+        """Where the sentences of a document end, counted in its tokens; int64, ascending.
+
+        Raises:
+            ShardError: there is no document of this number, or the data has no sentences.
+        """
+        shard, first, end = self._place(document)
+        if self.shards[shard].sentences is None:
+            raise ShardError(
+                f"{self.folder}: was prepared without the ends of sentences; prepare it again with them"
+            )
+        ends = self._map(shard, "sentences")
+        # The type of the file, or NumPy would convert all of it to compare.
+        low, high = np.searchsorted(ends, np.array([first, end], ends.dtype), side="right")
+        return ends[low:high].astype(np.int64) - first
+
+    def document_lengths(self, shard: int, limit: int) -> npt.NDArray[np.int64]:
+        """Tokens of the first documents of a shard, closing ids left out; int64, at most `limit`."""
+        ends = self._map(shard, "documents")[:limit].astype(np.int64)
+        return np.diff(ends, prepend=0) - 1
 
     def token_counts(self) -> npt.NDArray[np.int64]:
         """How often each id occurs in the training split; int64 of shape (V,).
@@ -180,13 +192,23 @@ class TokenData:
             shard.check(self.folder, content=True)
 
 
-def open_split(folder: Path, split: str) -> TokenData:
+def _names_in(folder: Path) -> set[str]:
+    with storage_errors(folder):
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def open_split(folder: Path, split: str, manifest: Manifest | None = None) -> TokenData:
     """Open a split for training; checksums are compared unless the data is very large.
+
+    Args:
+        folder: the data folder.
+        split: name of the split.
+        manifest: of the folder, where it was read already.
 
     Raises:
         ShardError: the folder is unfinished, damaged, or has no such split.
     """
-    data = TokenData(folder, load_manifest(folder), split)
+    data = TokenData(folder, manifest or load_manifest(folder), split)
     data.token_counts()
     if sum(shard.tokens.num_bytes for shard in data.shards) <= VERIFY_BYTES:
         data.verify()
@@ -208,5 +230,5 @@ def verify_folder(folder: Path) -> int:
         data = TokenData(folder, manifest, split)
         data.token_counts()
         data.verify()
-        files += 2 * len(manifest.splits[split].shards)
+        files += sum(len(shard.files) for shard in data.shards)
     return files

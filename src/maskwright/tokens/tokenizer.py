@@ -1,30 +1,37 @@
-"""The byte-level BPE tokenizer: train, load, save, encode fast.
+"""The tokenizer: load, train, save, encode fast.
 
-Training and the reference encoder are the `tokenizers` library. Encoding goes through `gigatoken`,
-which gives the same ids tens of times faster; every time a tokenizer is opened the two are compared
-on awkward text, and on the first difference the reference takes over with a warning. The texts of
-special tokens (`<mask>`, `</s>`) inside a document are ordinary text and never become special ids.
+Training and the reference encoder are the `tokenizers` library. Byte-level BPE goes through
+`gigatoken`, which gives the same ids tens of times faster; every time a tokenizer is opened the two
+are compared on awkward text, and on the first difference the reference takes over with a warning.
+Other kinds (WordPiece, Unigram) are encoded by the reference. The texts of special tokens (`<mask>`,
+`[SEP]`) inside a document are ordinary text and never become special ids, whatever the kind.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import DataError, TokenizerError
-from ..core.files import read_bytes, write_json, write_text
+from ..core.files import write_json, write_text
 from ..core.fingerprint import fingerprint
+from .fast import EncodedBatch, FastEncoder, is_single_threaded
+from .spelling import Spelling, read_spelling
+from .vocabularies import BERT_TOKENS, ROBERTA_TOKENS, SpecialTokens, find_roles, read_vocabulary
 
-__all__ = ["SPECIAL_TOKENS", "EncodedBatch", "Tokenizer"]
+__all__ = ["SPECIAL_TOKENS", "EncodedBatch", "Tokenizer", "VocabularyKind"]
 
-SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+VocabularyKind = Literal["byte-level-bpe", "wordpiece"]
+SPECIAL_TOKENS = astuple(ROBERTA_TOKENS)
 FILE_NAME = "tokenizer.json"
 log = logging.getLogger(__name__)
 
@@ -41,44 +48,49 @@ _PROBES = (
     "def f(x):\n    return x**2  # it'S WE'LL I'm\n\t\tif __name__ == '__main__':",
 )
 
-EncodedBatch = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
-
 
 class Tokenizer:
-    """A byte-level BPE vocabulary with RoBERTa's special tokens.
+    """A vocabulary with the special tokens of an encoder, and what encodes with it.
 
     Args:
         definition: content of a `tokenizer.json`.
         place: where it comes from, for messages.
+        names: special entries by role (`bos`, `pad`, `eos`, `unk`, `mask`), where they are known;
+            others are found by the names that RoBERTa and BERT use.
 
     Raises:
         TokenizerError: it cannot be read, or lacks a special token.
     """
 
-    def __init__(self, definition: str, place: str = "tokenizer") -> None:
-        from tokenizers import Tokenizer as Reference
-
+    def __init__(
+        self, definition: str, place: str = "tokenizer", names: dict[str, str] | None = None
+    ) -> None:
+        self.place = place
         try:
-            self.reference = Reference.from_str(definition)
             self.definition: dict[str, Any] = json.loads(definition)
+            # Cutting and padding are the work of whoever makes batches.
+            self.definition |= {"truncation": None, "padding": None}
+            self.reference = _reference(self.definition)
         except Exception as error:  # the library raises plain Exception
             raise TokenizerError(f"{place}: is not a tokenizer.json ({error})") from error
-        self.reference.encode_special_tokens = True
-        self.place = place
-        self.vocab_size: int = self.reference.get_vocab_size()
-        found = {token: self.reference.token_to_id(token) for token in SPECIAL_TOKENS}
-        missing = [token for token, number in found.items() if number is None]
-        if missing:
-            raise TokenizerError(
-                f"{place}: has no {', '.join(missing)}; a RoBERTa vocabulary has {' '.join(SPECIAL_TOKENS)}"
-            )
-        ids = [number for number in found.values() if number is not None]
-        self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id = ids
+        entries = self.reference.get_vocab()
+        self.vocab_size: int = max(entries.values(), default=-1) + 1
+        self.specials = find_roles(entries, names or {}, place)
+        self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id = (
+            entries[token] for token in astuple(self.specials)
+        )
+        if _mark_special(self.definition, self.specials):
+            self.reference = _reference(self.definition)
+        self._encoder = self.reference
+        if self.definition["model"]["type"] != "BPE":
+            self._encoder = _reference(_without_special_entries(self.definition, self.specials))
 
     @cached_property
     def fingerprint(self) -> str:
         """Name of the vocabulary by its content."""
-        return fingerprint(self.definition)
+        if self.specials in (ROBERTA_TOKENS, BERT_TOKENS):
+            return fingerprint(self.definition)
+        return fingerprint([self.definition, asdict(self.specials)])
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:
@@ -86,24 +98,31 @@ class Tokenizer:
         return tuple(sorted({self.bos_id, self.pad_id, self.eos_id, self.unk_id, self.mask_id}))
 
     @cached_property
-    def _fast(self) -> Any:
-        """The fast encoder, or None where it is missing or disagrees with the reference."""
-        plain = {**self.definition, "added_tokens": [], "post_processor": None}
-        try:
-            import gigatoken
+    def spelling(self) -> Spelling:
+        """How many bytes of text each id stands for."""
+        return read_spelling(self.definition, self.reference.get_vocab(), self.special_ids, self.vocab_size)
 
-            fast = gigatoken.Tokenizer.from_json(json.dumps(plain))
+    @cached_property
+    def _fast(self) -> FastEncoder | None:
+        """The fast encoder, or None where it is missing or disagrees with the reference."""
+        model = self.definition["model"]["type"]
+        if model != "BPE":
+            log.info("%s: %s vocabularies are encoded by the reference, which is slower", self.place, model)
+            return None
+        try:
+            fast = FastEncoder(self.definition)
         except Exception as error:  # an unsupported vocabulary must not stop the work
             log.warning(
                 "%s: the fast encoder cannot be used (%s); the reference takes over", self.place, error
             )
             return None
-        return fast if self._agrees(fast, _PROBES) else None
+        added = [token["content"] for token in self.definition["added_tokens"]]
+        return fast if self._agrees(fast, [*_PROBES, f"a {' b'.join(added[:100])} c"]) else None
 
-    def _agrees(self, fast: Any, texts: Sequence[str]) -> bool:
+    def _agrees(self, fast: FastEncoder, texts: Sequence[str]) -> bool:
         for text in texts:
-            expected = self.reference.encode(text, add_special_tokens=False).ids
-            if fast.encode(text).tolist() != expected:
+            expected = self._encoder.encode(text, add_special_tokens=False).ids
+            if fast.encode(text) != expected:
                 log.warning(
                     "%s: fast and reference encoder differ on %r; the reference takes over",
                     self.place,
@@ -123,53 +142,45 @@ class Tokenizer:
         return self._fast is not None
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Learn a byte-level BPE: RoBERTa's first four ids, the bytes, the merges, `<mask>` last.
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        kind: VocabularyKind = "byte-level-bpe",
+        *,
+        lowercase: bool = True,
+    ) -> Tokenizer:
+        """Learn a vocabulary; the same texts give the same one.
 
         Args:
             texts: documents; read once.
             vocab_size: entries in all. A small corpus may give fewer.
+            kind: `byte-level-bpe` has RoBERTa's first four ids, the bytes, the merges, `<mask>` last;
+                `wordpiece` has BERT's five special tokens first and every Chinese character a word.
+            lowercase: for `wordpiece`, fold capital letters and take accents off.
 
         Raises:
-            TokenizerError: `vocab_size` cannot hold the bytes and the special tokens.
-
-        Source: Sennrich et al. 2016 (BPE); Radford et al. 2019 (bytes); ids as in RoBERTa.
+            TokenizerError: `vocab_size` cannot hold the alphabet and the special tokens.
         """
-        from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
-        from tokenizers import Tokenizer as Reference
+        from .train import train_byte_level, train_wordpiece
 
-        smallest = 256 + len(SPECIAL_TOKENS)
-        if vocab_size < smallest:
-            raise TokenizerError(
-                f"vocab_size is {vocab_size}, expected at least {smallest}: bytes and specials"
-            )
-        reference = Reference(models.BPE())
-        reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        reference.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - 1,
-            special_tokens=list(SPECIAL_TOKENS[:4]),
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        reference.train_from_iterator(texts, trainer)
-        reference.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
-        reference.post_processor = processors.RobertaProcessing(
-            ("</s>", 2), ("<s>", 0), add_prefix_space=False
-        )
-        return cls(reference.to_str(), "trained tokenizer")
+        if kind == "wordpiece":
+            return cls(train_wordpiece(texts, vocab_size, lowercase=lowercase), "trained tokenizer")
+        return cls(train_byte_level(texts, vocab_size), "trained tokenizer")
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Read a tokenizer from its folder or its `tokenizer.json`.
+        """Read a tokenizer from its folder or file, whichever kind it is.
+
+        Args:
+            path: holds `tokenizer.json`; or BERT's `vocab.txt`; or `vocab.json` and `merges.txt`; or
+                `encoder.json`, `vocab.bpe` and `dict.txt` as RoBERTa was released.
 
         Raises:
             TokenizerError: there is none, or it cannot be used.
         """
-        file = path / FILE_NAME if path.is_dir() else path
-        if not file.is_file():
-            raise TokenizerError(f"{path}: has no {FILE_NAME}; give a folder that holds a tokenizer")
-        return cls(read_bytes(file).decode("utf-8", errors="replace"), str(file))
+        found = read_vocabulary(path)
+        return cls(found.definition, found.place, dict(found.names))
 
     def save(self, folder: Path, max_length: int = 512) -> None:
         """Write `tokenizer.json` and what `AutoTokenizer` needs beside it.
@@ -178,13 +189,15 @@ class Tokenizer:
             folder: where; made if missing.
             max_length: longest sequence in tokens that the model takes.
         """
-        write_text(folder / FILE_NAME, self.reference.to_str(pretty=False))
-        names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
-        values: dict[str, Any] = dict(zip(names, SPECIAL_TOKENS, strict=True))
-        mask = {"__type": "AddedToken", "content": "<mask>", "lstrip": True, "rstrip": False}
-        values["mask_token"] = {**mask, "normalized": False, "single_word": False, "special": True}
-        values |= {"cls_token": "<s>", "sep_token": "</s>", "add_prefix_space": False}
-        values |= {"model_max_length": max_length, "tokenizer_class": "RobertaTokenizer"}
+        write_text(folder / FILE_NAME, json.dumps(self.definition, ensure_ascii=False, separators=(",", ":")))
+        named = asdict(self.specials)
+        values: dict[str, Any] = {f"{role}_token": token for role, token in named.items()}
+        added = {token["content"]: token for token in self.definition["added_tokens"]}
+        mask = added.get(self.specials.mask)
+        if mask is not None:
+            values["mask_token"] = {"__type": "AddedToken", **{k: v for k, v in mask.items() if k != "id"}}
+        values |= {"cls_token": named["bos"], "sep_token": named["eos"]}
+        values |= {"model_max_length": max_length, **_settings_of_class(self.definition, self.specials)}
         write_json(folder / "tokenizer_config.json", values)
 
     def require_size(self, vocab_size: int, place: str) -> None:
@@ -221,19 +234,21 @@ class Tokenizer:
             raise
 
     def _encode(self, texts: Sequence[str]) -> EncodedBatch:
-        if self._fast is None:
-            rows = [e.ids for e in self.reference.encode_batch_fast(list(texts), add_special_tokens=False)]
-            counts = np.array([len(row) for row in rows], np.int64)
-            return np.fromiter((i for row in rows for i in row), np.uint32, int(counts.sum())), counts
-        import awkward
-
-        encoded = self._fast.encode_batch(list(texts))
-        ids = np.asarray(awkward.to_numpy(awkward.flatten(encoded)), dtype=np.uint32)
-        return ids, np.asarray(awkward.to_numpy(awkward.num(encoded)), dtype=np.int64)
+        if self._fast is not None:
+            return self._fast.encode_batch(texts)
+        is_single_threaded()  # says so to the reference, too
+        rows = [e.ids for e in self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)]
+        counts = np.array([len(row) for row in rows], np.int64)
+        return np.fromiter((i for row in rows for i in row), np.uint32, int(counts.sum())), counts
 
     def encode(self, text: str) -> npt.NDArray[np.uint32]:
         """Encode one text without special tokens."""
         return self.encode_batch([text])[0]
+
+    def token_starts(self, text: str) -> npt.NDArray[np.int64]:
+        """Where in a text each of its tokens begins, in characters; int64. Uses the slow reference."""
+        encoded = self._encoder.encode(text, add_special_tokens=False)
+        return np.array([start for start, _ in encoded.offsets], np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids back into text; special tokens are written out."""
@@ -241,9 +256,68 @@ class Tokenizer:
 
     def token_text(self, number: int) -> str:
         """One id as people would read it: a leading space stays a space."""
-        if number in self.special_ids:
+        if number in self.special_ids or self.definition["model"]["type"] == "WordPiece":
             return str(self.reference.id_to_token(number))
+        if self.definition["model"]["type"] == "Unigram":  # whose decoder drops a leading space
+            return str(self.reference.id_to_token(number)).replace("\u2581", " ")
         return str(self.reference.decode([int(number)], skip_special_tokens=False))
+
+
+def _reference(definition: dict[str, Any]) -> Any:
+    from tokenizers import Tokenizer as Reference
+
+    reference = Reference.from_str(json.dumps(definition))
+    reference.encode_special_tokens = True
+    return reference
+
+
+def _mark_special(definition: dict[str, Any], specials: SpecialTokens) -> bool:
+    """Mark added entries that play a part as special; otherwise their texts would be found in a text."""
+    unmarked = [
+        token
+        for token in definition["added_tokens"]
+        if token["content"] in astuple(specials) and not token.get("special")
+    ]
+    for token in unmarked:
+        token["special"] = True
+    return bool(unmarked)
+
+
+def _without_special_entries(definition: dict[str, Any], specials: SpecialTokens) -> dict[str, Any]:
+    """The same vocabulary with special entries under names that no text can spell.
+
+    Unigram looks every piece up in the text, WordPiece every word, and both would find `</s>`. The
+    ids stay. A word has no space in it, so a name with one is never found.
+    """
+    definition = copy.deepcopy(definition)
+    names = {token: f" \0{token}\0 " for token in astuple(specials)}
+    model = definition["model"]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(token, token): number for token, number in model["vocab"].items()}
+    else:
+        model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
+    if model.get("unk_token"):
+        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+    for token in definition["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    return {**definition, "post_processor": None}
+
+
+def _settings_of_class(definition: dict[str, Any], specials: SpecialTokens) -> dict[str, Any]:
+    """Which class of `transformers` takes the definition as it is, and what that class asks for."""
+    normalizer = definition["normalizer"] or {}
+    splitter = definition["pre_tokenizer"] or {}
+    if normalizer.get("type") == "BertNormalizer" and specials == BERT_TOKENS:
+        return {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": normalizer["lowercase"],
+            "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+            "strip_accents": normalizer["strip_accents"],
+        }
+    plain_bytes = splitter.get("type") == "ByteLevel" and not normalizer and specials == ROBERTA_TOKENS
+    if plain_bytes and not splitter["add_prefix_space"]:
+        return {"add_prefix_space": False, "tokenizer_class": "RobertaTokenizer"}
+    return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
 
 def _refuse_surrogates(text: str, cause: Exception) -> None:

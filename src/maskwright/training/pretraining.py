@@ -83,7 +83,7 @@ def _open(config: PretrainConfig) -> _Setting:
         tokenizer=tokenizer,
         manifest=manifest,
         training=stream(training, shuffle=True),
-        validation=stream(open_split(folder, "validation"), shuffle=False),
+        validation=stream(open_split(folder, "validation", manifest), shuffle=False),
         masker=masker,
         device=device,
         precision=resolve_precision(config.precision, device),
@@ -202,6 +202,10 @@ def _announce(setting: _Setting, engine: SingleEngine, peak: float) -> None:
         setting.device,
         peak / 1e12,
     )
+    shares = setting.training.samples_by_source
+    if len(shares) > 1:
+        parts = (f"{name} {count / setting.training.samples_per_epoch:.2%}" for name, count in shares.items())
+        log.info("samples by source: %s", ", ".join(parts))
 
 
 def _finish(setting: _Setting, engine: SingleEngine, result: Record, peak: float, folder: Path) -> Record:

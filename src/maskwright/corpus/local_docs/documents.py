@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...core.keyed import derive_key
+from ..dedup.exact import text_digest
 from ..document import Document
-from ..exact_dedup import text_digest
 from .docstrings import Piece
 from .scan import DocModule
 

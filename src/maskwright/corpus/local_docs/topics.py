@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ...core.errors import DataError
 from ...core.keyed import derive_key
-from ..exact_dedup import text_digest
+from ..dedup.exact import text_digest
 from .documents import SPLITS, split_of
 from .scan import DocModule
 from .topic_text import common_lines, name_pattern, squashed, strip_text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import IO
 
 from ...core.config import nearest_name
@@ -15,7 +16,7 @@ from ...core.errors import DataError
 from ..audit import Audit
 from ..document import Document, Drop
 from ..sources import SourceFile
-from ..streams import MAX_RECORD_BYTES, open_stream, read_lines
+from ..streams import MAX_RECORD_BYTES, open_file, read_lines
 from .reader import BadLines, ReadOptions, decode
 
 __all__ = ["read_csv", "read_tsv"]
@@ -47,7 +48,7 @@ def read_csv(file: SourceFile, options: ReadOptions, audit: Audit) -> Iterator[D
     """Read a table with commas and quotes.
 
     Args:
-        file: the file, compressed or not.
+        file: the file, compressed or not. It has no span: a quoted field may hold line ends.
         options: `text_field`, `id_field`, `header`, `encoding_errors` and `max_bad_lines` apply.
         audit: told about malformed rows (`malformed_row`), bad bytes (`invalid_utf8`) and an empty file
             (`empty_file`).
@@ -63,14 +64,17 @@ def read_csv(file: SourceFile, options: ReadOptions, audit: Audit) -> Iterator[D
 
 
 def read_tsv(file: SourceFile, options: ReadOptions, audit: Audit) -> Iterator[Document]:
-    """Read a table with tabs, without quoting; otherwise as `read_csv`."""
+    """Read a table with tabs, without quoting; otherwise as `read_csv`. The file may have a span."""
     return _read(file, options, audit, _tsv_rows)
 
 
 def _read(file: SourceFile, options: ReadOptions, audit: Audit, split: Split) -> Iterator[Document]:
     bad_lines = BadLines(file, options, audit)
     columns: tuple[int, int | None] | None = None
-    with open_stream(file.path) as stream:
+    header_line = 0
+    if file.span and file.span.start > 0:
+        header_line, columns = _find_header(file, options, split)
+    with open_file(file) as stream:
         if not stream.peek(1):
             audit.count_unread(options.source, str(file.path), Drop("empty_file"))
         for line, row in split(_lines(stream, file, options, audit), file):
@@ -79,8 +83,9 @@ def _read(file: SourceFile, options: ReadOptions, audit: Audit, split: Split) ->
                 continue
             if columns is None:
                 columns = _find_columns(row, file, line, options)
-                if options.header:
-                    continue
+                header_line = line if options.header else 0
+            if line <= header_line:
+                continue
             text_column, id_column = columns
             if len(row) <= max(text_column, id_column or 0):
                 raw = " | ".join(row).encode()
@@ -90,9 +95,24 @@ def _read(file: SourceFile, options: ReadOptions, audit: Audit, split: Split) ->
             yield Document(row[text_column], f"{options.source}:{name}", options.source)
 
 
+def _find_header(
+    file: SourceFile, options: ReadOptions, split: Split
+) -> tuple[int, tuple[int, int | None] | None]:
+    """The columns that the file's first row tells, for a span that does not hold it, and its line.
+
+    What the row costs in repairs and drops is counted where the span that holds it is read.
+    """
+    whole = replace(file, span=None)
+    with open_file(whole) as stream:
+        for line, row in split(_lines(stream, whole, options, Audit()), whole):
+            if not isinstance(row, str):
+                return (line if options.header else 0), _find_columns(row, file, line, options)
+    return 0, None
+
+
 def _lines(stream: IO[bytes], file: SourceFile, options: ReadOptions, audit: Audit) -> _Lines:
     def decoded() -> Iterator[tuple[int, str]]:
-        for number, raw in read_lines(stream, file.path):
+        for number, raw in read_lines(stream, file.path, file.span):
             line = decode(raw, file, number, options, audit)
             if line is not None:
                 yield number, line

@@ -1,21 +1,26 @@
 """JSON Lines: one object on each line, the text in one of its fields.
 
 Malformed lines are counted and passed over up to a limit; a missing or mistyped text field stops at
-once, because it would be wrong on every line. Memory: one line.
+once, because it would be wrong on every line. `orjson` parses the bytes of a line; what it refuses is
+decoded under the source's policy and given to the standard parser, which takes more (`NaN`, half
+surrogate pairs) and says what is wrong. Memory: one line.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import starmap
 from typing import Any
+
+import orjson
 
 from ...core.config import nearest_name
 from ...core.errors import DataError
 from ..audit import Audit
 from ..document import Document, Drop
 from ..sources import SourceFile
-from ..streams import open_stream, read_lines
+from ..streams import open_file, read_lines
 from .reader import BadLines, ReadOptions, decode, mend_surrogates
 
 __all__ = ["read_jsonl"]
@@ -40,20 +45,42 @@ def read_jsonl(file: SourceFile, options: ReadOptions, audit: Audit) -> Iterator
         DataError: the file cannot be read, has too many malformed lines, or lacks a field.
     """
     bad_lines = BadLines(file, options, audit)
-    with open_stream(file.path) as stream:
+
+    def document(number: int, raw: bytes) -> Document | None:
+        row, fast = _row(raw, file, number, options, audit)
+        if row is None:
+            return None
+        if isinstance(row, str):
+            bad_lines.add(number, "malformed_json", row, raw)
+            return None
+        text: str | None = _text(row, file, number, options)
+        if text and not fast:
+            text = mend_surrogates(text, file, number, options, audit)
+        return None if text is None else Document(text, _id(row, file, number, options), options.source)
+
+    with open_file(file) as stream:
         if not stream.peek(1):
             audit.count_unread(options.source, str(file.path), Drop("empty_file"))
-        for number, raw in read_lines(stream, file.path):
-            line = None if raw.isspace() else decode(raw, file, number, options, audit)
-            if line is None:
-                continue
-            row = _parse(line)
-            if not isinstance(row, dict):
-                bad_lines.add(number, "malformed_json", row, raw)
-                continue
-            text = mend_surrogates(_text(row, file, number, options), file, number, options, audit)
-            if text is not None:
-                yield Document(text, _id(row, file, number, options), options.source)
+        # No name here holds on to a document: a large one should not stay while it is worked on.
+        yield from filter(None, starmap(document, read_lines(stream, file.path, file.span)))
+
+
+def _row(
+    raw: bytes, file: SourceFile, line: int, options: ReadOptions, audit: Audit
+) -> tuple[dict[str, Any] | str | None, bool]:
+    """The object on a line, or what is wrong with it, or None for nothing; and whether `orjson` parsed it."""
+    try:
+        row = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        pass
+    else:
+        if not isinstance(row, dict):
+            return _no_object(row), True
+        # Integers of more than 64 bits come as floats.
+        if options.id_field is None or not isinstance(row.get(options.id_field), float):
+            return row, True
+    text = None if raw.isspace() else decode(raw, file, line, options, audit)
+    return (None if text is None else _parse(text)), False
 
 
 def _parse(line: str) -> dict[str, Any] | str:
@@ -64,7 +91,11 @@ def _parse(line: str) -> dict[str, Any] | str:
         return "nested too deeply"
     except ValueError as error:
         return f"not valid JSON ({error})"
-    return row if isinstance(row, dict) else f"{_kind(row)}, expected one JSON object on each line"
+    return row if isinstance(row, dict) else _no_object(row)
+
+
+def _no_object(value: Any) -> str:
+    return f"{_kind(value)}, expected one JSON object on each line"
 
 
 def _text(row: dict[str, Any], file: SourceFile, line: int, options: ReadOptions) -> str:

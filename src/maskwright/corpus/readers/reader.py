@@ -124,7 +124,8 @@ class BadLines:
     """Counts the malformed lines of one file, and stops at a limit.
 
     The limit holds for each file, not for the whole source, so that the outcome for a file does not
-    depend on what was read before it.
+    depend on what was read before it. Where spans of a file are read apart, each stops at the limit
+    by itself; `audit.bad_lines` has the counts by `source:label`, to be summed and held against it.
     """
 
     def __init__(self, file: SourceFile, options: ReadOptions, audit: Audit) -> None:
@@ -144,6 +145,7 @@ class BadLines:
             DataError: it is one more than the limit.
         """
         self._count += 1
+        self._audit.bad_lines[f"{self._options.source}:{self._file.label}"] += 1
         place = f"{self._file.path}:{line}"
         if self._count > self._options.max_bad_lines:
             raise DataError(

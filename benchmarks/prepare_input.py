@@ -1,0 +1,70 @@
+"""Raw text of any size for the benchmarks of preparation, made of the real corpora in shared/data.
+
+Copy 0 is the text as it is. In every further copy the paragraphs of all documents of a file are dealt
+anew, so copies are neither exact nor near duplicates of each other, and have the words of the real text.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from pathlib import Path
+
+import zstandard
+
+CORPORA = ("enwiki-train", "books-train", "zhwiki-train")
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def make_input(folder: Path, num_bytes: int, corpora: tuple[str, ...] = CORPORA) -> list[Path]:
+    """Write files `<corpus>-<copy>.jsonl.zst` until there are so many bytes of text.
+
+    Args:
+        folder: where; files that are there already are taken as they are.
+        num_bytes: of JSON Lines, before compression.
+        corpora: names of files below shared/data/corpora.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found: list[Path] = []
+    made = copy = 0
+    documents = {name: _read(SHARED / "corpora" / f"{name}.jsonl.zst") for name in corpora}
+    while made < num_bytes:
+        for name in corpora:
+            path = folder / f"{name}-{copy:03d}.jsonl.zst"
+            size = path.with_suffix(".size")
+            if not size.exists():
+                lines = _lines(documents[name], copy)
+                path.write_bytes(zstandard.ZstdCompressor(level=3).compress(lines))
+                size.write_text(str(len(lines)))
+            made += int(size.read_text())
+            found.append(path)
+        copy += 1
+    return found
+
+
+def raw_bytes(files: list[Path]) -> int:
+    """Bytes of JSON Lines in files that `make_input` made."""
+    return sum(int(path.with_suffix(".size").read_text()) for path in files)
+
+
+def _read(path: Path) -> list[list[str]]:
+    """The paragraphs of every document."""
+    data = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True).read()
+    return [json.loads(line)["text"].split("\n\n") for line in io.BytesIO(data)]
+
+
+def _lines(documents: list[list[str]], copy: int) -> bytes:
+    counts = [len(document) for document in documents]
+    paragraphs = [paragraph for document in documents for paragraph in document]
+    if copy:
+        random.Random(copy).shuffle(paragraphs)
+    rest = iter(paragraphs)
+    rows = (
+        {"id": f"{copy}-{number}", "text": "\n\n".join(next(rest) for _ in range(count))}
+        for number, count in enumerate(counts)
+    )
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)

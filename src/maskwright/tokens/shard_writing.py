@@ -1,0 +1,193 @@
+"""Writing token shards: one call a shard, so that many processes can fill one data folder.
+
+A shard is written and hashed as its documents come; memory holds one batch of them, whatever the
+size of the shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.files import atomic_open, storage_errors
+from ..core.inventory import FileEntry
+from .manifest import Shard, Split
+from .tokenizer import Tokenizer
+
+__all__ = ["EncodedDocuments", "ShardWriter", "WrittenShard", "token_dtype", "write_array", "write_shard"]
+
+
+def token_dtype(vocab_size: int) -> str:
+    """The smallest type that holds every id."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def write_array(folder: Path, path: str, array: npt.NDArray[Any]) -> FileEntry:
+    """Write an array as little-endian bytes, atomically, and describe the file."""
+    with ExitStack() as stack:
+        column = _Column(stack, folder, path, array.dtype)
+        column.write(array)
+    return column.entry()
+
+
+class _Column:
+    """A file of numbers that is written and hashed as they come; whole when the stack closes."""
+
+    def __init__(self, stack: ExitStack, folder: Path, path: str, dtype: npt.DTypeLike) -> None:
+        self.path, self.place = path, folder / path
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.file = stack.enter_context(atomic_open(self.place))
+        self.digest, self.num_bytes = hashlib.sha256(), 0
+
+    def write(self, numbers: npt.NDArray[Any]) -> None:
+        """Append some numbers."""
+        data = np.ascontiguousarray(numbers, dtype=self.dtype).tobytes()
+        with storage_errors(self.place):  # here, so that a refusal names this file and not its neighbour
+            self.file.write(data)
+        self.digest.update(data)
+        self.num_bytes += len(data)
+
+    @property
+    def num_entries(self) -> int:
+        """Numbers written so far."""
+        return self.num_bytes // self.dtype.itemsize
+
+    def entry(self) -> FileEntry:
+        """What the manifest says of the file."""
+        return FileEntry(path=self.path, num_bytes=self.num_bytes, sha256=self.digest.hexdigest())
+
+
+class EncodedDocuments(NamedTuple):
+    """Some documents as ids, without closing ones.
+
+    Attributes:
+        ids: ids of all documents laid end to end; unsigned, of shape (N,).
+        counts: ids of each document; int64, (D,).
+        sentence_ends: where in `ids` each sentence ends, ascending; int64, or None.
+    """
+
+    ids: npt.NDArray[Any]
+    counts: npt.NDArray[np.int64]
+    sentence_ends: npt.NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A finished shard, and how often each id occurs in it (int64 of shape (V,))."""
+
+    shard: Shard
+    token_counts: npt.NDArray[np.int64]
+
+
+def write_shard(
+    folder: Path,
+    split: str,
+    number: int,
+    batches: Iterable[EncodedDocuments | tuple[npt.NDArray[Any], npt.NDArray[np.int64]]],
+    *,
+    vocab_size: int,
+    eos_id: int,
+    source: str = "",
+    sentences: bool = False,
+) -> WrittenShard:
+    """Write one shard as its documents come. Processes may write the shards of a folder side by side.
+
+    The files appear when all documents are written; if anything fails, none does. A shard written
+    again from the same documents has the same bytes. One without documents has empty files.
+
+    Args:
+        folder: the data folder.
+        split: name of the split, which becomes a folder.
+        number: of the shard in the split.
+        batches: documents, for example from `Tokenizer.encode_batch`; one batch is held in memory.
+        vocab_size: number of ids; decides the type.
+        eos_id: id that closes a document.
+        source: where the documents come from.
+        sentences: also write where sentences end; every batch then says so.
+
+    Raises:
+        StorageError: the storage refused.
+    """
+    name = f"{split}/shard-{number:05d}"
+    token_counts = np.zeros(vocab_size, np.int64)
+    with ExitStack() as stack:
+        tokens = _Column(stack, folder, f"{name}.tokens", token_dtype(vocab_size))
+        documents = _Column(stack, folder, f"{name}.documents", np.uint64)
+        ends_of_sentences = _Column(stack, folder, f"{name}.sentences", np.uint64) if sentences else None
+        for batch in batches:
+            ids, counts, sentence_ends = EncodedDocuments(*batch)
+            first, ends = tokens.num_entries, np.cumsum(counts)
+            closed = np.insert(ids, ends, eos_id)
+            token_counts += np.bincount(closed, minlength=vocab_size)
+            tokens.write(closed)
+            documents.write(first + ends + np.arange(1, len(ends) + 1))
+            if ends_of_sentences is not None:
+                assert sentence_ends is not None
+                closings_before = np.searchsorted(ends, sentence_ends, side="left")
+                ends_of_sentences.write(first + sentence_ends + closings_before)
+    shard = Shard(
+        num_tokens=tokens.num_entries,
+        num_documents=documents.num_entries,
+        num_sentences=ends_of_sentences.num_entries if ends_of_sentences else 0,
+        source=source,
+        tokens=tokens.entry(),
+        documents=documents.entry(),
+        sentences=ends_of_sentences.entry() if ends_of_sentences else None,
+    )
+    return WrittenShard(shard, token_counts)
+
+
+class ShardWriter:
+    """Cuts a stream of encoded documents into shards of one split.
+
+    Args:
+        folder: the data folder.
+        split: name of the split, which becomes a folder.
+        tokenizer: gives the closing id and the type.
+        tokens_per_shard: a shard is closed when it has at least so many.
+    """
+
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, tokens_per_shard: int) -> None:
+        self.folder, self.split, self.tokenizer = folder, split, tokenizer
+        self.tokens_per_shard = tokens_per_shard
+        self.dtype = np.dtype(token_dtype(tokenizer.vocab_size))
+        self.token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+        self.num_text_bytes = 0
+        self._shards: list[Shard] = []
+        self._batches: list[EncodedDocuments] = []
+        self._pending = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Encode some documents and add them."""
+        batch = EncodedDocuments(*self.tokenizer.encode_batch(texts))
+        self.num_text_bytes += sum(len(text.encode()) for text in texts)
+        self._batches.append(batch)
+        self._pending += len(batch.ids) + len(batch.counts)
+        if self._pending >= self.tokens_per_shard:
+            self._close()
+
+    def _close(self) -> None:
+        written = write_shard(
+            self.folder,
+            self.split,
+            len(self._shards),
+            self._batches,
+            vocab_size=self.tokenizer.vocab_size,
+            eos_id=self.tokenizer.eos_id,
+        )
+        self._shards.append(written.shard)
+        self.token_counts += written.token_counts
+        self._batches, self._pending = [], 0
+
+    def finish(self) -> Split:
+        """Write what is left and describe the split."""
+        if self._pending:
+            self._close()
+        return Split(shards=tuple(self._shards), num_text_bytes=self.num_text_bytes)
