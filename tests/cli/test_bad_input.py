@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -94,10 +95,14 @@ class TestCorpus:
     def test_a_folder_without_permission(self, corpus, command, tmp_path, monkeypatch):
         recipe = corpus(b"text\n", "a.txt")
 
-        def refuse(*_, **__):
-            raise PermissionError(13, "Permission denied")
+        honest = Path.open
 
-        monkeypatch.setattr("maskwright.corpus.pipeline.sha256_file", refuse)
+        def refuse(path, *arguments, **options):
+            if path.name == "a.txt":
+                raise PermissionError(13, "Permission denied")
+            return honest(path, *arguments, **options)
+
+        monkeypatch.setattr(Path, "open", refuse)
         result = command("prepare", recipe, "-o", tmp_path / "data")
         assert_refused(result, "a.txt: cannot be read (Permission denied)")
 

@@ -65,7 +65,9 @@ def test_sources_come_in_order(folder):
 
 def test_a_source_may_have_rules_of_its_own(folder):
     strict = {"preset": "none", "on": ["word_count"]}
-    values = {"sources": [{"path": str(folder / "b.jsonl"), "rules": strict}, {"path": str(folder / "a.txt")}]}
+    values = {
+        "sources": [{"path": str(folder / "b.jsonl"), "rules": strict}, {"path": str(folder / "a.txt")}]
+    }
     documents, audit = cleaned(parse_config(CorpusConfig, values, "test"))
     assert [one.source for one in documents] == ["a"]
     assert audit.drops.total() == 3

@@ -58,14 +58,22 @@ def test_any_flipped_bit_is_found_by_name(tmp_path):
     documents = [Document(f"{number} words of text", str(number), "s") for number in range(40)]
     write(tmp_path, documents)
     whole = (tmp_path / NAME).read_bytes()
+    found = 0
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << (place % 8)
         (tmp_path / NAME).write_bytes(damaged)
-        try:
-            assert list(read_part(tmp_path / NAME)) == documents  # a bit that the format does not use
-        except DataError as error:
-            assert "part-00000-00000.jsonl.zst: " in str(error)
+        said = outcome(tmp_path / NAME, documents)
+        assert said == "the same" or "part-00000-00000.jsonl.zst: " in said
+        found += said != "the same"
+    assert found > 0.9 * len(whole)  # the format does not use every bit
+
+
+def outcome(path, documents):
+    try:
+        return "the same" if list(read_part(path)) == documents else "another text"
+    except DataError as error:
+        return str(error)
 
 
 @pytest.mark.fault
@@ -83,10 +91,10 @@ def test_a_line_that_is_no_json(tmp_path):
     import zstandard
 
     (tmp_path / "p.jsonl.zst").write_bytes(zstandard.compress(b"{nothing\n"))
-    with pytest.raises(DataError, match=r"p\.jsonl\.zst: is damaged \(.*\); remove it and run the same"):
+    with pytest.raises(DataError, match=r"p\.jsonl\.zst: is missing or damaged \(.*\); remove it"):
         list(read_part(tmp_path / "p.jsonl.zst"))
 
 
 def test_a_missing_part(tmp_path):
-    with pytest.raises(DataError, match=r"gone\.jsonl\.zst: no such file"):
+    with pytest.raises(DataError, match=r"gone\.jsonl\.zst: is missing or damaged"):
         list(read_part(tmp_path / "gone.jsonl.zst"))

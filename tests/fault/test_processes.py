@@ -120,12 +120,12 @@ def test_preparing_is_stopped_by_a_signal_and_gone_on_with(recipe, data_folder, 
     """A start that stops itself in the middle of encoding, by the signal of Ctrl-C."""
     code = """
 import os, signal, sys
-from maskwright.jobs import prepare
-honest = prepare.write_array
+from maskwright.jobs.preparation import encode
+honest = encode.write_array
 def write_array(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
     return honest(*arguments)
-prepare.write_array = write_array
+encode.write_array = write_array
 sys.argv = ["maskwright", "prepare", *sys.argv[1:]]
 from maskwright.cli.main import main
 main()
@@ -141,7 +141,7 @@ main()
     assert not (folder / "manifest.json").exists()
     code, _, err = finish("prepare", recipe, "-o", folder, "--resume")
     assert code == 0, err
-    assert tiny_world.files_of(folder) == tiny_world.files_of(data_folder)
+    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
 
 
 # The kernel refuses to let a file grow beyond a limit: the nearest thing to a full disk that a test
@@ -192,7 +192,7 @@ def test_no_room_for_data(recipe, data_folder, tmp_path, limit):
     assert not list(folder.rglob("*.partial-*"))
     code, _, err = finish("prepare", recipe, "-o", folder, "--resume")
     assert code == 0, err
-    assert tiny_world.files_of(folder) == tiny_world.files_of(data_folder)
+    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
 
 
 @pytest.mark.slow

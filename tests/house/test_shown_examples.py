@@ -111,6 +111,7 @@ SMALLER["demo"] = [f"{name}.{text}" for name in ("prepare", "pretrain", "finetun
 def test_the_commands_of_the_readme_work_in_their_order(story, command):
     way = [words for words in commands(READMES[0], "maskwright") if "mine" in " ".join(words)]
     way = [words for words in way if "roberta-base" not in words and "steps=9000" not in words]
+    way = [words for words in way if "shared/mine" not in words]  # on a cluster; tested with the runners
     assert [words[0] for words in way] == [
         "demo",
         "demo",

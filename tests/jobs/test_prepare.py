@@ -4,13 +4,15 @@ import json
 import shutil
 
 import pytest
-from preparing import ANSWER, NOTICE, Killed, clean_documents, decoded, kill_at, write_sources
+from hypothesis import given
+from hypothesis import strategies as st
 
 import maskwright
 import tiny_world
 from maskwright.core.config import parse_config
 from maskwright.core.errors import ConfigError, DataError, OutputExistsError
-from maskwright.corpus.runners import Stage, stage
+from maskwright.corpus.runners import Stage
+from maskwright.corpus.stages import CleanPart
 from maskwright.jobs import prepare as job
 from maskwright.jobs.preparation import encode, pipeline, publish
 from maskwright.jobs.preparation.surviving import is_validation
@@ -18,6 +20,7 @@ from maskwright.jobs.prepare import PrepareConfig, prepare_data
 from maskwright.tokens.manifest import load_manifest
 from maskwright.tokens.shards import open_split, verify_folder
 from maskwright.tokens.tokenizer import Tokenizer
+from preparing import Killed, clean_documents, decoded, kill_at
 
 
 @pytest.fixture
@@ -26,15 +29,16 @@ def values(corpus_file):
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory):
-    """Settings that need every stage."""
-    return write_sources(tmp_path_factory.mktemp("sources"))
+def small(tmp_path_factory):
+    """Settings that are soon done: 60 documents in two shards."""
+    path = tiny_world.write_corpus(tmp_path_factory.mktemp("small") / "corpus.jsonl", documents=60)
+    return {**tiny_world.prepare_values(path), "tokens_per_shard": 3000}
 
 
 @pytest.fixture(scope="module")
-def everything_folder(everything, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("everything") / "data"
-    maskwright.prepare(everything, output=folder, workers=1)
+def small_folder(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small") / "data"
+    maskwright.prepare(small, output=folder, workers=1)
     return folder
 
 
@@ -66,9 +70,9 @@ def test_a_rerun_does_nothing(values, data_folder, monkeypatch):
     assert summary["documents_kept"] == 240
 
 
-# With 240 documents in five shards there are 13 tasks: clean, exact, 5 sample, tokenizer, 5 encode.
+# With two shards there are 7 tasks: clean, exact, 2 sample, tokenizer, 2 encode.
 POINTS = [
-    *((Stage, "execute", after) for after in (0, 1, 2, 4, 7, 8, 12)),
+    *((Stage, "execute", after) for after in range(7)),
     (pipeline, "encode_stage", 0),
     (job, "publish", 0),
     (publish, "write_array", 0),
@@ -82,31 +86,31 @@ POINTS = [
 
 @pytest.mark.parametrize(("owner", "name", "after"), POINTS, ids=[f"{name} {n}" for _, name, n in POINTS])
 def test_killed_anywhere_and_run_again_gives_the_same_bytes(
-    values, data_folder, tmp_path, monkeypatch, owner, name, after
+    small, small_folder, tmp_path, monkeypatch, owner, name, after
 ):
     folder = tmp_path / "data"
     with monkeypatch.context() as patch:
         kill_at(patch, owner, name, after)
         with pytest.raises(Killed):
-            maskwright.prepare(values, output=folder)
+            maskwright.prepare(small, output=folder)
     assert (folder / "manifest.json").exists() == (name in ("build_data_report", "clear_work", "_summary"))
     if (name, after) != ("execute", 0):  # before that nothing is there
         with pytest.raises(OutputExistsError, match="is not empty; add --resume to go on"):
-            maskwright.prepare(values, output=folder)
-    maskwright.prepare(values, output=folder, resume=True)
-    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
-    assert {path.name for path in folder.iterdir()} == {path.name for path in data_folder.iterdir()}
+            maskwright.prepare(small, output=folder)
+    maskwright.prepare(small, output=folder, resume=True)
+    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(small_folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in small_folder.iterdir()}
 
 
-def test_what_is_finished_is_not_done_again(values, tmp_path, monkeypatch):
+def test_what_is_finished_is_not_done_again(small, tmp_path, monkeypatch):
     folder = tmp_path / "data"
     with monkeypatch.context() as patch:
         kill_at(patch, job, "publish")
         with pytest.raises(Killed):
-            maskwright.prepare(values, output=folder)
+            maskwright.prepare(small, output=folder)
     with monkeypatch.context() as patch:
         kill_at(patch, Stage, "execute")
-        maskwright.prepare(values, output=folder, resume=True)
+        maskwright.prepare(small, output=folder, resume=True)
     verify_folder(folder)
     timings = json.loads((folder / "timings.json").read_text())
     assert [one["executed"] for one in timings["stages"]] == [0] * len(timings["stages"])
@@ -125,8 +129,8 @@ def test_what_is_finished_is_not_done_again(values, tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("damage", ["changed", "missing"])
-def test_a_damaged_result_is_made_again(values, data_folder, tmp_path, name, damage):
-    folder = shutil.copytree(data_folder, tmp_path / "data")
+def test_a_damaged_result_is_made_again(small, small_folder, tmp_path, name, damage):
+    folder = shutil.copytree(small_folder, tmp_path / "data")
     path = folder / name
     if damage == "missing":
         path.unlink()
@@ -136,18 +140,18 @@ def test_a_damaged_result_is_made_again(values, data_folder, tmp_path, name, dam
         path.write_text(path.read_text().replace("a", "b", 3))
     else:
         path.write_bytes(b"\x01" + path.read_bytes()[1:])
-    maskwright.prepare(values, output=folder, resume=True)
-    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
+    maskwright.prepare(small, output=folder, resume=True)
+    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(small_folder)
 
 
-def test_what_a_kill_cut_off_is_taken_away(values, data_folder, tmp_path):
+def test_what_a_kill_cut_off_is_taken_away(small, small_folder, tmp_path):
     folder = tmp_path / "data"
     strangers = [folder / name for name in ("a.partial-1", "tokenizer/a.partial-1", "train/a.partial-1")]
     for path in strangers:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    maskwright.prepare(values, output=folder)
-    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
+    maskwright.prepare(small, output=folder)
+    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(small_folder)
 
 
 def test_changed_sources_are_noticed_and_old_shards_removed(corpus_file, tmp_path):
@@ -275,7 +279,9 @@ def test_the_fast_encoder_is_checked_in_every_task(values, data_folder, tmp_path
 def test_a_fast_encoder_that_differed_is_said(values, tmp_path, monkeypatch):
     monkeypatch.setattr(Tokenizer, "check_fast_path", lambda self, texts: False)
     maskwright.prepare(values, output=tmp_path / "data")
-    assert any("the fast encoder could not be used" in text for text in audit_of(tmp_path / "data")["warnings"])
+    assert any(
+        "the fast encoder could not be used" in text for text in audit_of(tmp_path / "data")["warnings"]
+    )
 
 
 def test_topics_need_their_source(values):
@@ -299,89 +305,20 @@ def test_the_summary_agrees_with_the_audit(values, tmp_path, data_folder):
     assert summary["bytes_per_token"] == pytest.approx(audit["bytes_kept"] / audit["num_tokens"])
 
 
-def test_every_document_of_every_stage_is_accounted_for(everything_folder):
-    audit = audit_of(everything_folder)
-    documents = clean_documents(everything_folder)
-    assert audit["documents_read"] == 150
-    assert audit["drops"] == {"contaminated": 1, "exact_duplicate": 2, "near_duplicate": 1}
-    assert audit["documents_kept"] == len(documents) == 146
-    assert sum(split["documents"] for split in audit["splits"].values()) == 146
-    assert sum(source["tokens"] for source in audit["sources"].values()) == audit["num_tokens"]
-    assert {name: source["documents"] for name, source in audit["sources"].items()} == {
-        "pages": 96,
-        "notes": 50,
-    }
-    assert audit["bytes_kept"] == sum(len(one.text.encode()) for one in documents)
-    assert audit["duplicates"]["exact"] == {"documents": 2}
-    assert audit["duplicates"]["lines"] == {"lines": 14}
-    assert audit["contamination"]["documents"] == 1
-    texts = [document.text for document in documents]
-    assert sum(NOTICE in text for text in texts) == 1
-    assert not any(ANSWER in text for text in texts)
-    assert any("<mask> and </s> are words here." in text for text in texts)
+PARTS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 5000)), max_size=5)
 
 
-def test_samples_and_clusters_name_documents(everything_folder):
-    audit = audit_of(everything_folder)
-    samples = audit["drop_samples"]["exact_duplicate"]
-    assert [sample.split(": ")[:2] for sample in samples] == [
-        ["pages:0.jsonl#22", "pages:0.jsonl#4"],
-        ["pages:1.jsonl#22", "pages:0.jsonl#5"],
+@given(st.lists(st.tuples(st.sampled_from("abc"), PARTS), unique_by=lambda one: one[0]), st.integers(1, 3000))
+def test_groups_of_parts_keep_the_order_and_mix_no_sources(sources, tokens_per_shard):
+    sizes = [(name, size) for name, parts in sources for times, size in parts for _ in range(times)]
+    parts = [
+        CleanPart(number, f"{number}.jsonl.zst", name, 1, size) for number, (name, size) in enumerate(sizes)
     ]
-    (cluster,) = audit["duplicates"]["near"]["largest"]
-    assert cluster["kept"] == "pages:2.jsonl#13"
-    assert cluster["dropped"] == ["pages:0.jsonl#6"]
-    assert cluster["size"] == 2
-    assert (everything_folder / "audit.json").read_bytes().find(b"\\u0002") == -1
-
-
-def test_special_tokens_in_text_stay_text(everything_folder):
-    tokenizer, data = Tokenizer.load(everything_folder / "tokenizer"), open_split(everything_folder, "train")
-    texts = [
-        data.document(number)
-        for number in range(data.num_documents)
-        if "<mask> and </s> are words here." in tokenizer.decode(data.document(number))
-    ]
-    (ids,) = texts
-    assert tokenizer.eos_id not in ids.tolist()
-    assert tokenizer.mask_id not in ids.tolist()
-
-
-@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_any_number_of_workers_gives_the_same_bytes(
-    everything, everything_folder, tmp_path, monkeypatch, workers
-):
-    monkeypatch.setattr(stage, "_SMALL_BYTES", 0)
-    maskwright.prepare(everything, output=tmp_path / "data", workers=workers)
-    assert tiny_world.prepared_files(tmp_path / "data") == tiny_world.prepared_files(everything_folder)
-
-
-@pytest.mark.parametrize("split_bytes", [1_000, 7_777])
-def test_files_cut_small_give_the_same_documents(everything, everything_folder, tmp_path, split_bytes):
-    folder = tmp_path / "data"
-    maskwright.prepare(everything, f"split_bytes={split_bytes}", output=folder, workers=1)
-    assert clean_documents(folder) == clean_documents(everything_folder)
-    for split in ("train", "validation"):
-        assert list(decoded(folder, split)) == list(decoded(everything_folder, split))
-    one, other = audit_of(folder), audit_of(everything_folder)
-    for name in ("drops", "languages", "length_histogram", "sources", "duplicates", "num_inputs"):
-        assert (one[name] == other[name]) == (name != "num_inputs"), name
-    assert one["inputs"] == other["inputs"]
-
-
-def test_more_text_per_shard_gives_the_same_documents(everything, everything_folder, tmp_path):
-    maskwright.prepare(everything, "tokens_per_shard=1000000", output=tmp_path / "data", workers=1)
-    assert clean_documents(tmp_path / "data") == clean_documents(everything_folder)
-    shards = load_manifest(tmp_path / "data").splits["train"].shards
-    assert [shard.source for shard in shards] == ["pages", "notes"]
-
-
-def test_shards_of_a_mixture_say_how_often_they_are_seen(everything, tmp_path):
-    mixed = {**everything, "mixture": {"epochs": {"notes": 2.5}}}
-    maskwright.prepare(mixed, output=tmp_path / "data", workers=1)
-    assert load_manifest(tmp_path / "data").repeats == {"notes": 2.5, "pages": 1.0}
-    sources = audit_of(tmp_path / "data")["sources"]
-    assert {name: source["repeats"] for name, source in sources.items()} == {"notes": 2.5, "pages": 1.0}
+    groups = encode.group_parts(parts, tokens_per_shard)
+    assert [part for group in groups for part in group.parts] == parts
+    assert all({part.source for part in group.parts} == {group.source} for group in groups)
+    for group in groups:  # full at most by its last part
+        assert group.text_bytes - group.parts[-1].text_bytes < encode.BYTES_PER_TOKEN * tokens_per_shard
 
 
 def test_ends_of_sentences_on_request(values, tmp_path):

@@ -1,12 +1,27 @@
 """The files of a made-up data folder: a realistic one, and one whose every text is hostile."""
 
 import json
-import math
 from pathlib import Path
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\" onload=\"alert(2)"
 CHINESE = "本网站使用的信息由用户提供,版权所有。未经许可不得转载。请登录后查看全部内容。"
-COUNTS = [40, 210, 2_200, 12_000, 61_000, 180_400, 302_000, 260_500, 118_000, 41_000, 9_800, 1_900, 320, 41, 3]
+COUNTS = [
+    40,
+    210,
+    2_200,
+    12_000,
+    61_000,
+    180_400,
+    302_000,
+    260_500,
+    118_000,
+    41_000,
+    9_800,
+    1_900,
+    320,
+    41,
+    3,
+]
 KEPT = {"web-en": 612_304, "wiki-en": 241_120, "wiki-zh": 132_890, "books": 3_100}
 
 
@@ -28,9 +43,9 @@ def make_sources():
                 "exact_duplicate": 121_004,
                 "near_duplicate": 98_113,
                 "too_short": 61_230,
-                "repeated_lines": 44_018,
-                "symbol_ratio": 31_900,
-                "not_english": 35_101,
+                "duplicate_lines": 44_018,
+                "few_stop_words": 31_900,
+                "other_language": 35_101,
                 "contaminated": 212,
                 "malformed_json": 329,
             },
@@ -69,7 +84,7 @@ def make_duplicates():
     text = "We use cookies to give you the best experience. By going on you agree to our terms. Accept all. "
     return {
         "exact": {"documents": 121_468},
-        "lines": {"lines": 402_118, "bytes": 31_204_400},
+        "lines": {"lines": 402_118},
         "near": {
             "documents": 98_203,
             "clusters": 24_110,
@@ -123,10 +138,10 @@ def make_audit():
             "too_short": ["web-en:part-0000.jsonl.zst#4: 18 characters: Read more", "目录", "<b>Menu</b>"],
             "exact_duplicate": ["web-en:part-0002.jsonl.zst#9: web-en:part-0000.jsonl.zst#1: " + CHINESE],
             "malformed_json": ['web-en/part-0007.jsonl.zst:311: Expecting value: {"text": "cut of'],
-            "not_english": ["web-en:part-0001.jsonl.zst#2: de 0.98: Der Rat der Stadt hat am Montag"],
+            "other_language": ["web-en:part-0001.jsonl.zst#2: de 0.98: Der Rat der Stadt hat am Montag"],
         },
         "repairs": {"invalid_utf8": 1_204},
-        "bad_lines": {"part-0007.jsonl.zst": 310, "part-0012.jsonl.zst": 19},
+        "bad_lines": {"web-en:part-0007.jsonl.zst": 310, "web-en:part-0012.jsonl.zst": 19},
         "sources": sources,
         "languages": {
             "en": {"documents": 842_004, "bytes": 4_290_104_400},
@@ -136,7 +151,13 @@ def make_audit():
             "und": {"documents": 1_090, "bytes": 2_234_000},
         },
         "duplicates": make_duplicates(),
-        "contamination": {"documents": 212, "evaluation": ["squad-v1.1/dev", "glue/sst2"], "ngram": 13},
+        "contamination": {
+            "documents": 212,
+            "evaluation": ["squad-v1.1", "sst2"],
+            "counts": {"squad-v1.1": {"used": 10_570, "ignored": 0}, "sst2": {"used": 611, "ignored": 261}},
+            "ngram": 13,
+            "action": "drop",
+        },
         "tokens_by_language": {
             "en": {
                 "bytes_per_token": 4.41,
@@ -170,9 +191,8 @@ def make_audit():
         "inputs": [
             {
                 "source": "web-en",
-                "label": f"corpora/crawl/2025-w{number % 52:02}/part-{number:04}-of-0240.of-the-english-web.jsonl.zst",
+                "label": f"crawl/2025-week-{number % 52:02}/part-{number:04}-of-0240-english.jsonl.zst",
                 "bytes": 4_100_000 + 1_003 * number,
-                "documents": 4_100 + number,
                 "format": "jsonl",
             }
             for number in range(199)
@@ -182,16 +202,17 @@ def make_audit():
                 "source": "books",
                 "label": "books.parquet",
                 "bytes": 2**30,
-                "documents": 3_104,
                 "format": "parquet",
             }
         ],
         "num_inputs": 244,
+        "splits": {"validation": {"documents": 9_894, "tokens": 11_225_049}},
         "warnings": [
-            "web-en, part-0007.jsonl.zst: 310 malformed lines were left out; look whether the file is cut off "
-            "and fetch it again",
-            "French: 2.0 % of its tokens are unknown (over 1 %), so text is lost; train the tokenizer on text "
-            "in French or take one that knows it",
+            "malformed_json: left out 329 records that could not be read (bad lines in all: "
+            "web-en:part-0007.jsonl.zst has 310, web-en:part-0012.jsonl.zst has 19); look whether the files "
+            "were cut off, and at text_field",
+            "language fr: 2.0 % of its tokens are unknown, so that text is lost; train the tokenizer on text "
+            "like it, or take a byte-level one",
             CHINESE,
         ],
     }
@@ -201,17 +222,24 @@ def make_timings():
     """Times of the stages as `maskwright prepare` writes them."""
     text, documents = 6_373_748_156, 1_397_717
     stages = [
-        ("plan", 1, 0.8, 0, 0),
-        ("clean", 244, 92.4, documents, text),
-        ("exact", 64, 4.1, documents, text),
-        ("near", 32, 61.3, 1_276_249, 5_602_000_000),
-        ("sample", 8, 6.02, 41_000, 200_000_000),
-        ("tokenizer", 1, 39.0, 41_000, 200_000_000),
-        ("encode", 40, 58.8, 989_414, 4_764_562_630),
-        ("finish", 1, 1.4, 0, 0),
+        ("count", 244, 244, 6.2, 0, 0),
+        ("contamination", 1, 1, 0.8, 0, 0),
+        ("clean", 244, 244, 92.4, documents, text),
+        ("exact", 64, 64, 4.1, documents, text),
+        ("bands", 32, 32, 41.3, documents, text),
+        ("clusters", 1, 1, 20.0, documents, text),
+        ("sample", 40, 12, 2.02, documents, text),
+        ("tokenizer", 1, 1, 39.0, documents, text),
+        ("encode", 40, 40, 58.8, documents, text),
+        ("finish", 1, 1, 1.4, documents, text),
     ]
-    keys = ("name", "tasks", "seconds", "documents", "bytes")
-    machine = {"cpu": "Example CPU @ 2.4 GHz", "cores": 8, "memory_bytes": 32 * 2**30, "flags": {"avx2": True}}
+    keys = ("name", "tasks", "executed", "seconds", "documents", "bytes")
+    machine = {
+        "cpu": "Example CPU @ 2.4 GHz",
+        "cores": 8,
+        "memory_bytes": 32 * 2**30,
+        "flags": {"avx2": True},
+    }
     return {
         "machine": machine,
         "workers": 8,
@@ -283,9 +311,8 @@ def scrambled(value, replacement):
     return replacement
 
 
-def write_report_at(folder: Path) -> str:
+def page_of(folder: Path) -> str:
     """The page of a folder, as text."""
     from maskwright.report import build_data_report
 
-    assert math.isfinite(len(str(folder)))
     return build_data_report(folder).read_text(encoding="utf-8")

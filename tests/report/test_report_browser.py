@@ -1,20 +1,14 @@
 """The page in a real browser, at phone and desk width: no error, no sideways scrolling, readable text."""
 
-import functools
 import html
-import http.server
 import json
 import re
-import shutil
-import subprocess
-import threading
 
 import pytest
+from headless import CHROMIUM, served, visit
 from synthetic_run import make_run
 
 from maskwright.report import write_report
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
     pytest.mark.browser,
@@ -41,37 +35,13 @@ addEventListener("load", () => {
 });</script>"""
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder with a report, and its address on this machine."""
     folder = tmp_path_factory.mktemp("site")
     write_report(folder / "report.html", "A demo", **make_run(folder / "run"))
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def visit(address, profile, scheme=1):
-    """Load a page; return its DOM after loading, and what it wrote to the console."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", "--window-size=1300,1000"]
-    command += [
-        f"--blink-settings=preferredColorScheme={scheme}",
-        "--virtual-time-budget=10000",
-        "--dump-dom",
-    ]
-    done = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    with served(folder) as address:
+        yield folder, address
 
 
 def probe(site, profile, width, scheme=1):

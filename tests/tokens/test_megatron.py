@@ -1,5 +1,6 @@
 """Megatron files: written as others read them, read as others write them, and there and back again."""
 
+import itertools
 import struct
 
 import numpy as np
@@ -35,7 +36,7 @@ def read_independently(prefix):
     data = prefix.with_name(prefix.name + ".bin").read_bytes()
     rows = [np.frombuffer(data, dtype, size, at).tolist() for size, at in zip(sizes, pointers, strict=True)]
     assert sum(sizes) * np.dtype(dtype).itemsize == len(data)
-    return [rows[start:end] for start, end in zip(documents, documents[1:], strict=False)]
+    return [rows[start:end] for start, end in itertools.pairwise(documents)]
 
 
 def write_independently(prefix, documents, code=8, kind="<u2"):

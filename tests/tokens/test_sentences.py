@@ -1,6 +1,7 @@
 """Sentences in characters and in tokens."""
 
 import builtins
+import itertools
 import json
 import random
 import sys
@@ -144,7 +145,7 @@ def test_sentences_of_byte_level_tokens_decode_to_themselves(text):
     tokenizer = makers.byte_level()
     ids, spans = tokenizer.encode(text), split_sentences(text)
     ends = [0, *sentence_ends(tokenizer, ids, text, spans)]
-    shown = [tokenizer.decode(ids[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    shown = [tokenizer.decode(ids[start:end]) for start, end in itertools.pairwise(ends)]
     assert shown == [text[start:end] for start, end in spans]
 
 

@@ -1,4 +1,4 @@
-"""Vocabulary files of other projects: ids, roles, literal special texts, and what transformers makes of them."""
+"""Vocabulary files of other projects: ids, roles, special texts, and what transformers makes of them."""
 
 import json
 import logging
@@ -312,6 +312,23 @@ def test_cutting_and_padding_of_a_definition_are_dropped(tmp_path):
     assert tokenizer.decode(tokenizer.encode(makers.TEXTS[0])) == makers.TEXTS[0]
     assert len(tokenizer.reference.encode("a b c d e f g", add_special_tokens=False).ids) > 3
     assert tokenizer.fingerprint == makers.byte_level().fingerprint
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "unigram"])
+def test_definitions_as_they_were_written_once(tmp_path, kind):
+    """Without the type of the model, with merges as one string."""
+    expected = Tokenizer.load(makers.write_kind(tmp_path / "new", kind))
+    definition = definition_of(tmp_path / "new")
+    model = definition["model"]
+    del model["type"], definition["normalizer"]
+    if "merges" in model:
+        model["merges"] = [" ".join(pair) for pair in model["merges"]]
+    tokenizer = Tokenizer.load(write_definition(tmp_path / "old", definition))
+    assert tokenizer.check_fast_path(TRICKY) == (kind == "byte-level")
+    for text in [*TRICKY, *makers.TEXTS[:3]]:
+        assert tokenizer.encode(text).tolist() == expected.encode(text).tolist()
+    tokenizer.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").fingerprint == tokenizer.fingerprint
 
 
 def test_special_entries_that_are_not_marked(tmp_path):

@@ -63,8 +63,8 @@ def prepare(
     share = _share(config, stage, task, num_tasks)
     if overwrite and (share is not None or slurm is not None):
         raise ConfigError(
-            f"--overwrite does not go with {'--stage' if slurm is None else '--slurm'}: every job would start "
-            "again; remove the folder first"
+            f"--overwrite does not go with {'--stage' if slurm is None else '--slurm'}: every job would "
+            "start again; remove the folder first"
         )
     if slurm is not None and not dry_run:
         _write_script(config, slurm, num_tasks or 16, workers or 1)

@@ -73,13 +73,18 @@ def read_part(path: Path) -> Iterator[Document]:
     Raises:
         DataError: it is missing or damaged.
     """
-    with open_stream(path) as stream:
-        for line in stream:
-            try:
-                row: dict[str, Any] = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                row = _parse_slowly(path, line)
-            yield Document(row["text"], row["id"], row["source"], row["meta"])
+    try:
+        with open_stream(path) as stream:
+            for line in stream:
+                try:
+                    row: dict[str, Any] = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    row = dict(json.loads(line))
+                yield Document(row["text"], row["id"], row["source"], row["meta"])
+    except (ValueError, KeyError) as error:  # also what `open_stream` says of a source
+        raise DataError(
+            f"{path}: is missing or damaged ({error}); remove it and run the same command again"
+        ) from error
 
 
 def _line(document: Document) -> bytes:
@@ -88,10 +93,3 @@ def _line(document: Document) -> bytes:
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # half of a surrogate pair, which a file name may bring into an id
         return json.dumps(row).encode() + b"\n"
-
-
-def _parse_slowly(path: Path, line: bytes) -> dict[str, Any]:
-    try:
-        return dict(json.loads(line))
-    except ValueError as error:
-        raise DataError(f"{path}: is damaged ({error}); remove it and run the same command again") from error

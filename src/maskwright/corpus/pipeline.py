@@ -79,9 +79,13 @@ def cleaning_steps(config: CorpusConfig, source: SourceConfig) -> list[Step]:
         MissingDependencyError: a rule needs a package that is not installed.
     """
     rules = config.rules if source.rules is None else source.rules
+    steps = rule_steps(rules, config.unicode_form)
+    # Wrongly decoded text has control characters in it, which normalising would take away.
+    repair = [steps.pop(0)] if "fix_text" in rules.active else []
     return [
+        *repair,
         normalise_step(config.unicode_form),
-        *rule_steps(rules, config.unicode_form),
+        *steps,
         length_step(config.min_characters, config.max_characters),
     ]
 

@@ -20,6 +20,7 @@ __all__ = [
     "exact",
     "kept_of",
     "length_figure",
+    "meter",
     "ranked",
     "reason_name",
     "repairs_text",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 UNKNOWN = "–"
+ABBREVIATIONS = {"html": "HTML", "json": "JSON", "url": "URL", "urls": "URLs", "utf8": "UTF-8"}
 MAX_SAMPLES = 5
 MAX_SAMPLE_CHARACTERS = 400
 
@@ -79,8 +81,8 @@ def ranked(counts: Object) -> list[tuple[str, float]]:
 
 
 def reason_name(reason: str) -> str:
-    """A reason of a drop as words."""
-    return reason.replace("_", " ")
+    """A reason of a drop as words: `malformed_json` becomes `malformed JSON`."""
+    return " ".join(ABBREVIATIONS.get(word, word) for word in reason.split("_"))
 
 
 def kept_of(
@@ -98,6 +100,12 @@ def repairs_text(repairs: Object) -> str | None:
     """How many records were mended, by reason; None where none was."""
     rows = [f"{grouped(count)} ({reason_name(name)})" for name, count in ranked(repairs) if count]
     return ", ".join(rows) or None
+
+
+def meter(share: float) -> Html:
+    """A short bar for a cell of a table, filled to a share."""
+    filled = tag("i", class_="fill-a", style=f"width:{100 * min(1.0, max(0.0, share)):.1f}%")
+    return tag("span", filled, class_="meter")
 
 
 def splits_table(splits: Object) -> Html:

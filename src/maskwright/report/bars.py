@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .markup import Html, figure_heading, tag
-from .scale import fit_scale, grouped, percent, plain_ticks
+from .scale import fit_scale, grouped, percent, plain_ticks, share_text
 from .svg import COLOURS, SIZE, Tick, down, draw, frame, grid, short, y_ticks
 
 __all__ = ["Interval", "bars", "heat_map", "histogram", "intervals"]
@@ -49,7 +49,7 @@ def bars(
             tag("td", write(amount)),
         ]
         if whole:
-            cells.append(tag("td", percent(amount / whole), class_="share"))
+            cells.append(tag("td", share_text(amount / whole), class_="share"))
         body.append(tag("tr", *cells, class_="chosen" if index == chosen else None))
     return tag("table", tag("caption", caption), tag("tbody", *body), class_="bars")
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from .markup import Html, tag
 from .svg import SIZE, draw, short
 
-__all__ = ["Node", "flow_chart", "spread"]
+__all__ = ["Node", "fit_heights", "flow_chart"]
 
-GAP = 26.0
+GAP = 20.0
 NODE_WIDTH = 12
-MIN_LABEL_GAP = 0.115
-PIXELS_A_NODE = 62
+# A name and an amount below it must fit beside every node, however little flows there.
+PIXELS_A_LABEL = 46
+PIXELS_A_NODE = 66
+LEAST_PIXELS = 250
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,24 @@ def flow_chart(
     total = sum(map(sum, amounts))
     if total <= 0:
         return Html("")
-    left = _stack([sum(row) / total for row in amounts])
-    right = _stack([sum(column) / total for column in zip(*amounts, strict=True)])
+    height = max(LEAST_PIXELS, PIXELS_A_NODE * max(len(sources), len(targets)))
+    slot = SIZE * PIXELS_A_LABEL / height
+    shares = [sum(row) / total for row in amounts], [sum(row) / total for row in zip(*amounts, strict=True)]
+    # One scale for both sides, so that a ribbon is as broad where it ends as where it starts.
+    scale = min(fit_heights(side, slot) for side in shares)
+    left, right = (_stack(side, scale, slot) for side in shares)
     starts, ends = [top for top, _ in left], [top for top, _ in right]
-    left_scale, right_scale = _room(len(sources)), _room(len(targets))
     shapes = []
     for row, source in enumerate(sources):
         for column, target in enumerate(targets):
-            share = amounts[row][column] / total
-            if share > 0:
-                heights = share * left_scale, share * right_scale
+            breadth = amounts[row][column] / total * scale
+            if breadth > 0:
                 words = tag("title", f"{source.name} → {target.name}: {write(amounts[row][column])}")
-                shapes.append(_ribbon(starts[row], ends[column], heights, target.colour, words))
-                starts[row] += heights[0]
-                ends[column] += heights[1]
+                shapes.append(_ribbon((starts[row], ends[column]), breadth, target.colour, words))
+                starts[row] += breadth
+                ends[column] += breadth
     shapes += [_box(0, place, node) for place, node in zip(left, sources, strict=True)]
     shapes += [_box(SIZE - NODE_WIDTH, place, node) for place, node in zip(right, targets, strict=True)]
-    height = max(240, PIXELS_A_NODE * max(len(sources), len(targets)))
     return tag(
         "figure",
         _labels(sources, left, "from"),
@@ -79,27 +82,44 @@ def flow_chart(
     )
 
 
-def _room(count: int) -> float:
-    """Drawing units that are left for amounts between the gaps."""
-    return SIZE - GAP * (count - 1)
+def fit_heights(shares: Sequence[float], slot: float) -> float:
+    """How many drawing units the whole may have, so that every node still has room for its label.
+
+    Args:
+        shares: share of the whole that each node has.
+        slot: least height of a node with its label, in drawing units.
+
+    Returns:
+        The largest scale at which all nodes fit; at least one unit.
+    """
+    room = SIZE - GAP * (len(shares) - 1)
+    low, high = 1.0, float(SIZE)
+    for _ in range(40):
+        middle = (low + high) / 2
+        fits = sum(max(slot, share * middle) for share in shares) <= room
+        low, high = (middle, high) if fits else (low, middle)
+    return low
 
 
-def _stack(shares: Sequence[float]) -> list[tuple[float, float]]:
-    """Top and height of each node, in drawing units."""
-    room, top, places = _room(len(shares)), 0.0, []
-    for share in shares:
-        places.append((top, share * room))
-        top += share * room + GAP
+def _stack(shares: Sequence[float], scale: float, slot: float) -> list[tuple[float, float]]:
+    """Top and height of each node, in drawing units; what is left over goes between them."""
+    heights = [share * scale for share in shares]
+    used = sum(max(slot, height) for height in heights)
+    gap = (SIZE - used) / max(1, len(shares) - 1)
+    top, places = 0.0, []
+    for height in heights:
+        space = max(slot, height)
+        places.append((top + (space - height) / 2, height))
+        top += space + gap
     return places
 
 
-def _ribbon(start: float, end: float, heights: tuple[float, float], colour: str, words: Html) -> Html:
+def _ribbon(tops: tuple[float, float], breadth: float, colour: str, words: Html) -> Html:
     near, far, middle = NODE_WIDTH, SIZE - NODE_WIDTH, SIZE // 2
+    (start, end), (low, deep) = map(short, tops), map(short, (tops[0] + breadth, tops[1] + breadth))
     path = (
-        f"M{near} {short(start)}C{middle} {short(start)} {middle} {short(end)} {far} {short(end)}"
-        f"V{short(end + heights[1])}"
-        f"C{middle} {short(end + heights[1])} {middle} {short(start + heights[0])} "
-        f"{near} {short(start + heights[0])}Z"
+        f"M{near} {start}C{middle} {start} {middle} {end} {far} {end}"
+        f"V{deep}C{middle} {deep} {middle} {low} {near} {low}Z"
     )
     return tag("path", words, d=path, class_=f"ribbon ink-{colour}")
 
@@ -110,37 +130,13 @@ def _box(x: int, place: tuple[float, float], node: Node) -> Html:
 
 
 def _labels(nodes: Sequence[Node], places: Sequence[tuple[float, float]], class_: str) -> Html:
-    centres = spread([(top + height / 2) / SIZE for top, height in places], MIN_LABEL_GAP)
     shown = [
         tag(
             "li",
             tag("span", node.name, dir="auto", title=node.name),
             node.beside,
-            style=f"top:{100 * centre:.2f}%",
+            style=f"top:{100 * (top + height / 2) / SIZE:.2f}%",
         )
-        for node, centre in zip(nodes, centres, strict=True)
+        for node, (top, height) in zip(nodes, places, strict=True)
     ]
     return tag("ul", *shown, class_=f"ends {class_}")
-
-
-def spread(centres: Sequence[float], gap: float) -> list[float]:
-    """Move labels apart that would cover one another, and keep all of them inside.
-
-    Args:
-        centres: where the labels want to be, ascending, as shares of the height.
-        gap: smallest distance between two, a share of the height; less where they would not fit.
-
-    Returns:
-        Where they are, in the same order.
-    """
-    if not centres:
-        return []
-    gap = min(gap, 1 / len(centres))
-    low, high = gap / 2, 1 - gap / 2
-    placed: list[float] = []
-    for centre in centres:
-        placed.append(max(centre, low, placed[-1] + gap if placed else low))
-    for index in range(len(placed) - 1, -1, -1):
-        placed[index] = min(placed[index], high)
-        high = placed[index] - gap
-    return placed

@@ -45,10 +45,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment on the x axis, with a short label at the top of the chart."""
+    """A moment on the x axis, with a short label at the top of the chart, or at its foot if `low`."""
 
     x: float
     label: str
+    low: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,9 @@ def _overlays(chart: Chart, x_scale: Scale, y_scale: Scale) -> list[Html]:
         )
     for mark in chart.marks:
         left = f"left:{100 * x_scale.place(mark.x):.2f}%"
-        labels.append(tag("span", mark.label, class_="mark-label", style=left))
+        labels.append(
+            tag("span", mark.label, class_="mark-label low" if mark.low else "mark-label", style=left)
+        )
     return labels
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "plain_ticks",
     "percent_ticks",
     "segments",
+    "share_text",
     "significant",
     "smooth",
     "thin",
@@ -210,6 +211,11 @@ def compact(value: float) -> str:
 def percent(share: float, decimals: int = 1) -> str:
     """A share as per cent: `12.3 %`."""
     return f"{100 * share:.{decimals}f}{NBSP}%"
+
+
+def share_text(share: float) -> str:
+    """A share as per cent, where a little is not the same as nothing: `< 0.1 %`."""
+    return f"<{NBSP}0.1{NBSP}%" if 0 < share < 0.0005 else percent(share)
 
 
 def bytes_text(value: float) -> str:

@@ -38,8 +38,9 @@ def use_one_thread() -> None:
 
 
 def is_single_threaded() -> bool:
-    """Whether this process encodes on one thread: asked for, or a worker of `multiprocessing`."""
-    if not _one_thread and multiprocessing.parent_process() is not None:
+    """Whether this process encodes on one thread: asked for, or a worker of a runner."""
+    is_worker = multiprocessing.parent_process() is not None or os.environ.get("RAYON_NUM_THREADS") == "1"
+    if not _one_thread and is_worker:
         use_one_thread()
     return _one_thread
 

@@ -34,6 +34,7 @@ VocabularyKind = Literal["byte-level-bpe", "wordpiece"]
 SPECIAL_TOKENS = astuple(ROBERTA_TOKENS)
 FILE_NAME = "tokenizer.json"
 log = logging.getLogger(__name__)
+_OPTIONAL_PARTS: dict[str, Any] = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None}
 
 # Text on which the fast encoder is compared with the reference at every start: contractions, runs
 # of spaces, digits, combining marks, right-to-left, emoji sequences, rare planes, special texts.
@@ -67,10 +68,16 @@ class Tokenizer:
     ) -> None:
         self.place = place
         try:
-            self.definition: dict[str, Any] = json.loads(definition)
             # Cutting and padding are the work of whoever makes batches.
-            self.definition |= {"truncation": None, "padding": None}
+            self.definition: dict[str, Any] = {
+                **_OPTIONAL_PARTS,
+                **json.loads(definition),
+                "truncation": None,
+                "padding": None,
+            }
             self.reference = _reference(self.definition)
+            # The first files of RoBERTa and GPT-2 do not say it.
+            self.definition["model"].setdefault("type", type(self.reference.model).__name__)
         except Exception as error:  # the library raises plain Exception
             raise TokenizerError(f"{place}: is not a tokenizer.json ({error})") from error
         entries = self.reference.get_vocab()

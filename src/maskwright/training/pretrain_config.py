@@ -24,18 +24,21 @@ class ModelConfig(Config):
     hidden_size: int | None = Field(None, ge=8, description="width, instead of the size's")
     num_attention_heads: int | None = Field(None, ge=1, description="heads, instead of the size's")
     intermediate_size: int | None = Field(None, ge=8, description="feed-forward width, instead of the size's")
-    max_position_embeddings: int | None = Field(None, ge=4, description="default: sequence_length + 2")
+    max_position_embeddings: int | None = Field(
+        None, ge=4, description="default: sequence_length and what padding takes"
+    )
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1, description="share of hidden values dropped")
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1, description="share of attention dropped")
     layer_norm_eps: float = Field(1e-5, gt=0, description="added to the variance in layer norms")
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of initial weights")
 
-    def resolve(self, vocab_size: int, sequence_length: int) -> EncoderConfig:
-        """The full shape for a vocabulary and a sequence length."""
+    def resolve(self, vocab_size: int, sequence_length: int, pad_token_id: int = 1) -> EncoderConfig:
+        """The full shape for a vocabulary, a sequence length and the vocabulary's padding token."""
         values = dict(MODEL_SIZES[self.size])
         values |= {k: v for k, v in self.model_dump(exclude={"size"}).items() if v is not None}
-        values.setdefault("max_position_embeddings", sequence_length + 2)
-        return parse_config(EncoderConfig, {"vocab_size": vocab_size, **values}, "model")
+        values.setdefault("max_position_embeddings", sequence_length + pad_token_id + 1)
+        values |= {"vocab_size": vocab_size, "pad_token_id": pad_token_id}
+        return parse_config(EncoderConfig, values, "model")
 
 
 class BatchConfig(Config):

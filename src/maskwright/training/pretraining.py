@@ -92,7 +92,7 @@ def _open(config: PretrainConfig) -> _Setting:
 
 def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
     if config.init_from is None:
-        return config.model.resolve(tokenizer.vocab_size, config.sequence_length)
+        return config.model.resolve(tokenizer.vocab_size, config.sequence_length, tokenizer.pad_id)
     if config.model != ModelConfig():
         log.warning("init_from gives the shape of the model; what model says is ignored")
     shape, _ = load_encoder_config(Path(config.init_from))

@@ -20,7 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from ...core.errors import MaskwrightError
 from ...core.log import get_logger, set_up_logging
 
-__all__ = ["WorkerDiedError", "run_locally"]
+__all__ = ["WorkerDiedError", "limit_threads", "run_locally"]
 
 _log = get_logger(__name__)
 _MAX_DEATHS = 3
@@ -107,8 +107,7 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 def _start(execute: bytes, parent: int) -> None:
     """Make a worker ready: one thread each, no answer to Ctrl-C but its own end, and no orphans."""
     global _execute
-    for name in _THREAD_SETTINGS:
-        os.environ.setdefault(name, "1")
+    limit_threads()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
@@ -117,6 +116,12 @@ def _start(execute: bytes, parent: int) -> None:
         os._exit(1)
     set_up_logging()
     _execute = pickle.loads(execute)
+
+
+def limit_threads() -> None:
+    """Keep the libraries of this worker to one thread, because there are as many workers as CPUs."""
+    for name in _THREAD_SETTINGS:
+        os.environ.setdefault(name, "1")
 
 
 def _call(number: int) -> None:

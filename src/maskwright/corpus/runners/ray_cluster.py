@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.errors import MaskwrightError, MissingDependencyError
 from ...core.log import set_up_logging
-from .local import WorkerDiedError
+from .local import WorkerDiedError, limit_threads
 
 __all__ = ["run_on_ray"]
 
@@ -90,5 +90,6 @@ def _result(ray: Any, reference: Any, number: int) -> None:
 
 
 def _call(execute: Callable[[int], None], number: int) -> None:
+    limit_threads()
     set_up_logging()
     execute(number)

@@ -74,7 +74,7 @@ def make_audit(config: PrepareConfig, folder: Path, made: Prepared, manifest: Ma
 def make_timings(made: Prepared, workers: int | None, runner: str) -> dict[str, Any]:
     """How long the stages took this time, and where."""
     return {
-        "machine": describe_machine(),
+        "machine": describe_machine(with_gpus=False),  # asking for them would import torch
         "workers": workers,
         "runner": runner,
         "stages": made.timings,

@@ -33,6 +33,7 @@ __all__ = ["SPLITS", "Group", "encode_stage", "group_parts"]
 SPLITS = ("train", "validation")
 BYTES_PER_TOKEN = 4
 _BATCH_CHARACTERS = 1 << 22
+_SHARDS_BEFORE_FULL = 256
 _CHECKED_TEXTS = 20
 _CHECKED_CHARACTERS = 10_000
 
@@ -53,14 +54,19 @@ class Group:
 def group_parts(parts: Sequence[CleanPart], tokens_per_shard: int) -> list[Group]:
     """Gather parts until a shard is full or the source ends.
 
+    Shards of a small corpus are smaller, so that there is work for many workers: a part or more each,
+    and some hundreds in all before they grow to their full size.
+
     Args:
         parts: of the corpus, in order.
         tokens_per_shard: a shard is full at four times so many bytes of text.
     """
+    total = sum(part.text_bytes for part in parts)
+    full = min(BYTES_PER_TOKEN * tokens_per_shard, total // _SHARDS_BEFORE_FULL)
     groups: list[list[CleanPart]] = []
     filled = 0
     for part in parts:
-        if not groups or groups[-1][0].source != part.source or filled >= BYTES_PER_TOKEN * tokens_per_shard:
+        if not groups or groups[-1][0].source != part.source or filled >= full:
             groups.append([])
             filled = 0
         groups[-1].append(part)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import DataError
+from ...core.errors import ConfigError
 from ...core.fingerprint import fingerprint
 from ...corpus import Audit, require_documents, require_few_bad_lines
 from ...corpus.plan import InputTask, plan_inputs
@@ -149,21 +149,17 @@ class Preparation:
             made.audit.merge(Audit.from_state(result["audit"]))
         require_few_bad_lines(corpus, made.audit)
         require_documents(corpus, made.audit, sum(part.documents for part in made.parts))
+        self._check_mixture({part.source for part in made.parts})
         made.timings[-1] |= {"documents": made.audit.documents_read, "bytes": made.audit.bytes_read}
 
-    def _require_few_bad_lines(self, made: Prepared) -> None:
-        """Hold the spans of a file against its limit together; each task knew only of its own lines.
-
-        Raises:
-            DataError: a file has more malformed lines than its source allows.
-        """
-        for task in made.inputs:
-            limit = self.config.corpus.sources[task.source_index].max_bad_lines
-            found = made.audit.bad_lines[f"{task.source}:{task.file.label}"]
-            if found > limit:
-                raise DataError(
-                    f"{task.file.path}: has {found} malformed lines (mend the file, or set max_bad_lines "
-                    f"above {limit})"
+    def _check_mixture(self, sources: set[str]) -> None:
+        """Refuse a share for a source of which nothing is left, before the long work begins."""
+        mixture = self.config.mixture
+        for name, share in {**(mixture.weights or {}), **(mixture.epochs or {})}.items():
+            if share > 0 and name not in sources:
+                raise ConfigError(
+                    f'mixture gives "{name}" a share of {share:g}, but none of its documents was kept; '
+                    "take it out of the mixture, or mend the source"
                 )
 
     def _deduplicate(self, made: Prepared) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from maskwright.core.files import write_text
 
 from ..page import render_page
+from .contamination import contamination_section
 from .drops import drops_section
-from .duplicates import contamination_section, duplicates_section
+from .duplicates import duplicates_section
 from .headline import lede, problems, tiles, warnings
 from .inputs import read_data_folder
 from .sources import sources_section

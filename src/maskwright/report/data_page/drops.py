@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..amounts import count_of, documents, ranked, reason_name, repairs_text, samples
 from ..bars import bars
 from ..markup import Html, Section, details, facts, join, missing, note, part, table, tag
-from ..scale import grouped, percent
+from ..scale import grouped, share_text
 from ..values import mapping
 from .inputs import DataInputs
 from .reasons import explain
@@ -82,7 +82,7 @@ def _share(count: float, read: float) -> Html:
     if not count:
         return tag("span", "·", class_="nothing", title="0 documents")
     class_ = "heed" if count / read > 0.5 else None
-    return tag("span", percent(count / read), title=f"{grouped(count)} documents", class_=class_)
+    return tag("span", share_text(count / read), title=f"{grouped(count)} documents", class_=class_)
 
 
 def _damage(inputs: DataInputs) -> Html:

@@ -1,4 +1,4 @@
-"""Text that stands in the data more than once, and text that stands in a test set."""
+"""Text that stands in the data more than once: equal documents, repeated lines, near copies."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..markup import (
     part,
     tag,
 )
-from ..scale import grouped, percent, percent_ticks, significant
+from ..scale import grouped, percent, percent_ticks, share_text
 from ..values import Object, items, mapping, number
 from .inputs import DataInputs
 
-__all__ = ["contamination_section", "duplicates_section"]
+__all__ = ["duplicates_section"]
 
 MAX_CLUSTERS = 20
 MAX_IDS = 5
-MAX_NAMES = 50
+MAX_HEAD_CHARACTERS = 80
 
 
 def duplicates_section(inputs: DataInputs) -> Section:
@@ -72,7 +72,7 @@ def _documents(account: Object, read: float | None) -> Html:
     count = count_of(account.get("documents"))
     if count is None:
         return tag("span", "not looked for")
-    share = [" ", tag("small", f"{percent(count / read)} of those read")] if read else []
+    share = [" ", tag("small", f"{share_text(count / read)} of those read")] if read else []
     return join([exact(count, grouped, "documents"), *share])
 
 
@@ -80,7 +80,8 @@ def _lines(account: Object) -> Html:
     lines, size = count_of(account.get("lines")), count_of(account.get("bytes"))
     if lines is None:
         return tag("span", "not looked for")
-    return join([exact(lines, grouped, "lines"), " ", tag("small", text_bytes(size), " of text")])
+    share = [" ", tag("small", text_bytes(size), " of text")] if size is not None else []
+    return join([exact(lines, grouped, "lines"), *share])
 
 
 def _count(value: object, unit: str) -> Html | None:
@@ -106,13 +107,14 @@ def _sizes(near: Object) -> Html:
     if not rows:
         return Html("")
     chart = bars(
-        [(f"{name} documents", count) for name, count in rows],
+        [(f"{name.replace('-', '–')} documents", count) for name, count in rows],
         caption="Groups of near copies by size",
         write=lambda count: exact(count, grouped, "groups"),
         colour="b",
     )
     words = note("Many groups of two are usual; groups of hundreds are templates or mirrored pages.")
-    return tag("figure", figure_heading("Size of groups", "number of groups"), chart, words)
+    heading = figure_heading("Size of groups", "number of groups")
+    return tag("div", tag("figure", heading, chart), words, class_="noted")
 
 
 def _first(name: str) -> tuple[float, str]:
@@ -138,7 +140,9 @@ def _curve(near: Object) -> Html:
         series=[Series("by similarity", points, last=False)],
         x_label="similarity of two documents",
         x_share=True,
-        marks=[Mark(threshold, f"asked for: {percent(threshold, 0)}")] if inside and threshold else [],
+        marks=[Mark(threshold, f"asked for: {percent(threshold, 0)}", low=True)]
+        if inside and threshold
+        else [],
         format_ticks=percent_ticks,
         zero=True,
     ).render()
@@ -147,11 +151,10 @@ def _curve(near: Object) -> Html:
 
 
 def _curve_words(points: Sequence[tuple[float, float]], threshold: float | None) -> str:
-    text = "Pairs are found by chance, the more alike the surer."
+    text = "The more alike two documents are, the surer they meet and are compared."
     if threshold is not None:
         chance = _between(points, threshold)
-        text += f" At the similarity asked for, {percent(chance, 0)} of all pairs are found;"
-        text += " those to the left of the line are mostly left alone."
+        text += f" Of pairs as alike as asked for, {percent(chance, 0)} meet; much below 90 %, copies stay."
     return text
 
 
@@ -174,7 +177,8 @@ def _cluster(cluster: Object) -> Html:
     size = count_of(cluster.get("size"))
     text = str(cluster.get("text", ""))
     excerpt = text[:MAX_SAMPLE_CHARACTERS] + (" …" if len(text) > MAX_SAMPLE_CHARACTERS else "")
-    head = " ".join(text.split())[:80]
+    words = " ".join(text.split())
+    head = words[:MAX_HEAD_CHARACTERS] + (" …" if len(words) > MAX_HEAD_CHARACTERS else "")
     count = "A group" if size is None else f"{grouped(size)} documents"
     dropped = [str(name) for name in items(cluster.get("dropped"))[:MAX_IDS]]
     kept = cluster.get("kept")
@@ -185,32 +189,3 @@ def _cluster(cluster: Object) -> Html:
     summary = join([tag("b", count), " · ", tag("span", head, dir="auto", class_="quiet")])
     quote = tag("blockquote", excerpt, dir="auto", class_="sample") if text else ""
     return details(summary, quote, facts(rows))
-
-
-def contamination_section(inputs: DataInputs) -> Section:
-    """Training text that also stands in a test set."""
-    key, title = "contamination", "Test text in the data"
-    account = mapping(inputs.audit.get("contamination"))
-    count = count_of(account.get("documents"))
-    if count is None:
-        absent = "No test sets were compared with this data."
-        words = note(
-            "If you will measure the model on a test set, give the set when preparing: text that stands in "
-            "both makes the measured quality too good."
-        )
-        return Section(key, title, join([missing(absent), words]))
-    read, ngram = count_of(inputs.audit.get("documents_read")), count_of(account.get("ngram"))
-    names = [str(name) for name in items(account.get("evaluation"))[:MAX_NAMES]]
-    share = [" ", tag("small", f"{percent(count / read)} of those read")] if read else []
-    run = f"{significant(ngram)} words in a row" if ngram else "a run of words"
-    rows: list[tuple[object, object]] = [
-        ("Documents with test text", join([exact(count, grouped, "documents"), *share])),
-        ("Shared run", run if ngram else None),
-        ("Compared with", join(names, ", ") if names else None),
-    ]
-    words = note(
-        f"Documents that share {run} with a test set, which would make the test look easier than it is. "
-        "A few are usual in text from the web; worry when the share is large, as a source may contain "
-        "the test set."
-    )
-    return Section(key, title, join([words, facts(rows)]))

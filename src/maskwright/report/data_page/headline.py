@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..amounts import count_of, documents, text_bytes, tokens
 from ..markup import Html, code, join, missing, note, tag, tile_list
-from ..scale import bytes_text, compact, duration, grouped, percent, significant
+from ..scale import compact, duration, grouped, percent, significant
 from ..values import items, mapping, number
 from .inputs import DataInputs
 
@@ -87,7 +87,7 @@ def _per_document(count: float | None, kept: float | None) -> Tile | None:
 
 
 def _pace(text: float | None, seconds: float, workers: float | None) -> str:
-    pace = f"{bytes_text(text / seconds)}/s of text in" if text else ""
+    pace = f"{significant(text / seconds / 1e6)} MB/s of text in" if text else ""
     return ", ".join(filter(None, (pace, _many(workers, "worker") if workers else "")))
 
 
@@ -116,5 +116,5 @@ def problems(inputs: DataInputs) -> Html:
     if not inputs.problems:
         return Html("")
     lines = [missing(f"{text}.") for text in inputs.problems]
-    remedy = "What depends on it is left out below. "
+    remedy = "What depends on that is left out below. "
     return join([*lines, note(remedy, code("maskwright prepare --resume"), " finishes a folder.")])

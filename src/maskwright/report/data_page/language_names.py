@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["language_name"]
 
 _NAMES = {
+    "": "no language named",
     "ar": "Arabic",
     "bg": "Bulgarian",
     "bn": "Bengali",
@@ -64,4 +65,4 @@ _NAMES = {
 def language_name(code: str) -> str:
     """The name of a language, with its code; the code alone where the name is not known here."""
     name = _NAMES.get(code.lower())
-    return f"{name} ({code})" if name else code
+    return f"{name} ({code})" if name and code else name or code

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..amounts import UNKNOWN, count_of, documents, exact, ranked, text_bytes, tokens
+from ..amounts import UNKNOWN, count_of, documents, exact, meter, ranked, text_bytes, tokens
 from ..flow import Node, flow_chart
 from ..markup import Html, Section, join, missing, note, part, table, tag
-from ..scale import grouped, percent, significant
+from ..scale import grouped, share_text, significant
 from ..values import Object, mapping
 from .inputs import DataInputs
+from .reasons import UNREADABLE
 
 __all__ = ["Source", "read_sources", "sources_section"]
 
@@ -26,17 +27,17 @@ OUTCOMES = (
     ("exact copies", "e"),
     ("near copies", "f"),
     ("test text", "d"),
+    ("other languages", "c"),
     ("left out by rules", "b"),
-    ("unreadable or empty", "quiet"),
+    ("no readable text", "quiet"),
 )
-UNREADABLE = {
-    "bad_line",
-    "empty",
-    "empty_file",
-    "invalid_utf8",
-    "malformed_json",
-    "malformed_row",
-    "unparsable_module",
+OUTCOME_OF = {
+    "exact_duplicate": "exact copies",
+    "near_duplicate": "near copies",
+    "contaminated": "test text",
+    "other_language": "other languages",
+    "uncertain_language": "other languages",
+    **dict.fromkeys(UNREADABLE, "no readable text"),
 }
 
 
@@ -96,11 +97,7 @@ def sources_section(inputs: DataInputs) -> Section:
 
 def outcome(reason: str) -> str:
     """Which of the outcomes on the chart a reason belongs to."""
-    if reason in UNREADABLE:
-        return "unreadable or empty"
-    if "duplicate" in reason:
-        return "near copies" if "near" in reason else "exact copies"
-    return "test text" if "contamina" in reason else "left out by rules"
+    return OUTCOME_OF.get(reason, "left out by rules")
 
 
 def _outcomes(source: Source) -> Counter[str]:
@@ -124,7 +121,7 @@ def _chart(sources: Sequence[Source]) -> Html:
     ends = [(name, colour) for name, colour in OUTCOMES if total[name]]
     lefts = [Node(name, tag("small", grouped(counts.total()))) for name, counts in rows]
     rights = [
-        Node(name, tag("small", f"{grouped(total[name])} ({percent(total[name] / whole)})"), colour)
+        Node(name, tag("small", f"{grouped(total[name])} ({share_text(total[name] / whole)})"), colour)
         for name, colour in ends
     ]
     amounts = [[float(counts[name]) for name, _ in ends] for _, counts in rows]
@@ -142,7 +139,8 @@ def _table(sources: Sequence[Source]) -> Html:
     parts = [source.tokens_of_epoch for source in sources]
     epoch = sum(count for count in parts if count is not None)
     rows = [_row(source, epoch) for source in sources[:MAX_ROWS]]
-    headings = ["Source", "Documents in", "out", "Text in", "out", "Tokens", "Repeats", "Share of an epoch"]
+    headings = ["Source", "Documents in", "Documents out", "Text in", "Text out", "Tokens", "Repeats"]
+    headings.append("Share of an epoch")
     words = note(
         "What each source gave, and how much of an epoch (one pass over the data) it fills. “Repeats” is how "
         "often an epoch takes each document. Worry when one source fills nearly all of it, or when a small "
@@ -150,7 +148,7 @@ def _table(sources: Sequence[Source]) -> Html:
     )
     more = len(sources) - len(rows)
     tail = [note(f"{grouped(more)} smaller sources are not shown; audit.json has them.")] if more else []
-    shown = table(headings, rows, caption="Amounts by source", class_="numbers plain")
+    shown = table(headings, rows, caption="Amounts by source", class_="numbers plain wrapped")
     return join([words, shown, *tail])
 
 
@@ -167,15 +165,14 @@ def _row(source: Source, epoch: float) -> list[object]:
         _out(text_out, text_in, text_bytes(text_out)),
         tokens(source.count("tokens")),
         UNKNOWN if repeats is None else exact(repeats, lambda value: f"{significant(value)} ×", "passes"),
-        UNKNOWN if part_of_epoch is None or not epoch else _meter(part_of_epoch / epoch),
+        UNKNOWN if part_of_epoch is None or not epoch else _part(part_of_epoch / epoch),
     ]
 
 
 def _out(part_: float | None, whole: float | None, written: Html) -> Html:
-    share = [tag("small", percent(part_ / whole))] if part_ is not None and whole else []
+    share = [tag("small", share_text(part_ / whole))] if part_ is not None and whole else []
     return join([written, *share])
 
 
-def _meter(share: float) -> Html:
-    filled = tag("i", class_="fill-a", style=f"width:{100 * min(1.0, share):.1f}%")
-    return join([tag("span", filled, class_="meter"), tag("span", percent(share), class_="value")])
+def _part(share: float) -> Html:
+    return join([meter(share), tag("span", share_text(share), class_="value")])

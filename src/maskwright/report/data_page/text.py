@@ -8,7 +8,7 @@ from itertools import accumulate
 from ..amounts import count_of, documents, exact, length_figure, ranked, text_bytes
 from ..bars import bars
 from ..markup import Html, Section, facts, figure_grid, figure_heading, join, missing, note, part, tag
-from ..scale import compact, grouped, percent
+from ..scale import compact, grouped, share_text
 from ..values import mapping, numbers
 from .inputs import DataInputs
 from .language_names import language_name
@@ -33,7 +33,7 @@ def _languages(inputs: DataInputs) -> Html:
     ]
     shown = [figure for figure in figures if figure]
     if not shown:
-        return missing("The account names no languages: none were identified.")
+        return missing("The account names no languages; the rule “language” (corpus.rules.on) finds them.")
     words = note(
         "The language of each document that stayed, as a program guessed it; short texts and code are often "
         "guessed wrong. Worry when a language that you did not expect has more than a few per cent."
@@ -52,7 +52,7 @@ def _language_bars(
     named = [(language_name(code), count) for code, count in shown]
     chart = bars(named, caption=title, whole=total, write=write)
     more = sum(count for _, count in rest)
-    words = note(f"{len(rest)} more languages have {percent(more / total)}.") if rest and total else ""
+    words = note(f"{len(rest)} more languages have {share_text(more / total)}.") if rest and total else ""
     return tag("figure", figure_heading(title, unit), chart, words)
 
 
@@ -69,7 +69,7 @@ def _lengths(inputs: DataInputs) -> Html:
     )
     rows: list[tuple[object, object]] = [
         ("Half of the documents", _median(inputs)),
-        ("Longest document", exact(longest, compact, "characters") if longest is not None else None),
+        ("Longest document", _characters(longest) if longest is not None else None),
     ]
     tall = tag("div", figure, class_="tall")
     return join([words, facts(rows), tall])
@@ -84,3 +84,7 @@ def _median(inputs: DataInputs) -> str | None:
         return None
     place = next(index for index, below in enumerate(accumulate(counts)) if below >= half)
     return f"are shorter than {grouped(edges[place + 1])} characters"
+
+
+def _characters(count: float) -> Html:
+    return join([exact(count, compact, "characters"), " characters"])

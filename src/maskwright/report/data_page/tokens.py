@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ..amounts import UNKNOWN, count_of, exact, splits_table, tokens
-from ..bars import bars
+from ..amounts import UNKNOWN, count_of, exact, meter, splits_table, tokens
 from ..markup import Html, Section, code, facts, join, missing, note, part, table, tag
-from ..scale import grouped, percent, significant
+from ..scale import grouped, share_text, significant
 from ..values import Object, mapping, number
 from .headline import all_tokens
 from .inputs import DataInputs
@@ -35,7 +34,8 @@ def _fit(inputs: DataInputs) -> Html:
     if not found:
         return missing("The account does not tell tokens by language.")
     found.sort(key=lambda entry: (-(count_of(entry[1].get("tokens")) or 0), entry[0]))
-    rows = [[language_name(name), *_cells(row)] for name, row in found[:MAX_LANGUAGES]]
+    most = max((number(row.get("bytes_per_token")) or 0.0 for _, row in found), default=0.0)
+    rows = [[language_name(name), *_cells(row, most)] for name, row in found[:MAX_LANGUAGES]]
     words = note(
         "More bytes per token means shorter sequences for the same text: 3.5 to 5 are usual for "
         "English, about 3 to 4 for Chinese with a vocabulary made for it. Unknown tokens lose text; "
@@ -44,39 +44,36 @@ def _fit(inputs: DataInputs) -> Html:
     )
     headings = ["Language", "Tokens", "Bytes per token", "Unknown", "Single bytes"]
     shown = table(headings, rows, caption="Fit of the vocabulary by language", class_="numbers plain")
-    pairs = [(language_name(name), number(row.get("bytes_per_token"))) for name, row in found[:12]]
-    known = [(name, value) for name, value in pairs if value is not None and value >= 0]
-    chart = bars(
-        known,
-        caption="Bytes per token by language",
-        write=lambda value: exact(value, significant, "bytes per token"),
-    )
-    return join([words, shown, chart if len(known) > 1 else ""])
+    return join([words, shown])
 
 
-def _cells(row: Object) -> list[object]:
-    per_token = number(row.get("bytes_per_token"))
+def _cells(row: Object, most: float) -> list[object]:
+    per_token = count_of(row.get("bytes_per_token"))
     return [
         tokens(count_of(row.get("tokens"))),
-        UNKNOWN if per_token is None else exact(per_token, significant, "bytes per token"),
+        UNKNOWN if per_token is None else _metered(per_token, most),
         _share(number(row.get("unknown_share")), HIGH_UNKNOWN_SHARE),
         _share(number(row.get("single_byte_share")), HIGH_SINGLE_BYTE_SHARE),
     ]
 
 
+def _metered(per_token: float, most: float) -> Html:
+    written = tag("span", exact(per_token, significant, "bytes per token"), class_="value")
+    return join([meter(per_token / most if most else 0.0), written])
+
+
 def _share(share: float | None, high: float) -> object:
     if share is None:
         return UNKNOWN
-    written = percent(share) if share == 0 or share >= 0.001 else f"{significant(100 * share, 2)} %"
     class_ = "heed" if share > high else None
-    return tag("span", written, title=f"{share:.6g} of the tokens", class_=class_)
+    return tag("span", share_text(share), title=f"{share:.6g} of the tokens", class_=class_)
 
 
 def _shards(inputs: DataInputs) -> Html:
     tokenizer = mapping(inputs.manifest.get("tokenizer"))
     shown = splits_table(mapping(inputs.manifest.get("splits")))
     if not shown:
-        return missing("No manifest.json names any shards: the folder is not finished.", "maskwright prepare")
+        return missing("No manifest.json names any shards", "maskwright prepare")
     words = note(
         "The model learns from the train split and is measured on the validation split, whose documents"
         " were held out by a key of their id. Worry when the validation split has fewer than a hundred "

@@ -20,11 +20,13 @@ MAX_STAGES = 40
 MAX_INPUTS = 200
 MAX_LABEL_CHARACTERS = 56
 STAGES = {
-    "plan": "lists the files and cuts large ones into spans",
+    "count": "counts the lines of large files, so that each span knows where it starts",
+    "contamination": "reads the test sets to compare with",
     "clean": "reads, normalises, applies the rules, names the language",
     "exact": "finds equal documents over all files",
-    "lines": "finds lines that stand in many documents",
-    "near": "compares signatures to find near copies",
+    "bands": "brings documents together that may be near copies",
+    "clusters": "joins near copies to groups and chooses which one stays",
+    "lines": "finds lines that stand in the data already",
     "sample": "chooses text to train the tokenizer on",
     "tokenizer": "trains or loads the vocabulary",
     "encode": "turns text into tokens and writes shards",
@@ -49,8 +51,8 @@ def speed_section(inputs: DataInputs) -> Section:
     words = note(
         "How long each stage took by the clock, and how much text went through it in a second (MB: a "
         "million bytes of text). The longest bar is the one to look at when preparing is too slow; "
-        "worry when a stage gets no faster with more workers, as the disk may be what holds it back. A "
-        "stage that was finished by an earlier start shows what was left to do."
+        "worry when a stage gets no faster with more workers, as the disk may be what holds it back. "
+        "Where an earlier start did a part of a stage, its rates are not known."
     )
     headings = ["Stage", "Time", "Tasks", "Text", "MB/s", "Documents/s"]
     rows = [_stage(stage) for stage in stages]
@@ -60,15 +62,19 @@ def speed_section(inputs: DataInputs) -> Section:
 
 def _stage(stage: Object) -> list[object]:
     name, seconds = str(stage.get("name", "?")), count_of(stage.get("seconds"))
-    tasks, size = count_of(stage.get("tasks")), count_of(stage.get("bytes"))
+    tasks, done = count_of(stage.get("tasks")), count_of(stage.get("executed"))
     meaning = STAGES.get(name)
+    # Where an earlier start did a part, the seconds belong to fewer tasks than the amounts.
+    whole = done is None or done == tasks
+    size, rows = count_of(stage.get("bytes")), count_of(stage.get("documents"))
+    now = [] if whole else [tag("small", f"{grouped(done or 0)} by this start")]
     return [
         join([name, *([tag("small", meaning)] if meaning else [])]),
         exact(seconds, duration, "seconds"),
-        exact(tasks, grouped, "tasks"),
+        join([exact(tasks, grouped, "tasks"), *now]),
         text_bytes(size) if size else UNKNOWN,
-        _rate(size, seconds, 1e6, "bytes a second"),
-        _rate(count_of(stage.get("documents")), seconds, 1.0, "documents a second"),
+        _rate(size if whole else None, seconds, 1e6, "bytes a second"),
+        _rate(rows if whole else None, seconds, 1.0, "documents a second"),
     ]
 
 
@@ -105,8 +111,9 @@ def inputs_section(inputs: DataInputs) -> Section:
     shown = found[:MAX_INPUTS]
     total = count_of(inputs.audit.get("num_inputs")) or float(len(found))
     words = note(
-        "The files as they were found, and what each gave. Worry when a file is missing, or gives far fewer "
-        "documents than others of its size: it may be cut off or in another format."
+        "The files as they were found, with their size as stored, in the order in which they were read."
+        " Worry when a file is missing, or when one is much smaller than its neighbours: it may be cut "
+        "off."
     )
     formats: dict[str, object] = {}
     for entry in found:
@@ -114,8 +121,11 @@ def inputs_section(inputs: DataInputs) -> Section:
         formats[name] = (count_of(formats.get(name)) or 0.0) + 1
     many = ", ".join(f"{grouped(count)} {name}" for name, count in ranked(formats))
     first = f"the first {grouped(len(shown))} of {grouped(total)}" if total > len(shown) else "all"
-    headings = ["File", "Source", "Format", "Size", "Documents"]
-    files = table(headings, [_file(entry) for entry in shown], caption="Files read", class_="numbers plain")
+    headings = ["File", "Source", "Format", "Size"]
+    counted = any("documents" in entry for entry in shown)
+    headings += ["Documents"] if counted else []
+    rows = [_file(entry)[: len(headings)] for entry in shown]
+    files = table(headings, rows, caption="Files read", class_="numbers plain")
     named = "Formats" if total <= len(found) else "Formats of those named"
     body = [words, facts([("Files", grouped(total)), (named, many)]), details(f"Files read: {first}", files)]
     return Section(key, title, join(body))
