@@ -20,7 +20,9 @@ __all__ = [
     "demo",
     "doctor",
     "evaluate",
+    "export",
     "finetune",
+    "import_",
     "inspect",
     "load",
     "prepare",
@@ -28,7 +30,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .api import demo, doctor, evaluate, finetune, inspect, load, prepare, pretrain
+    from .api import (
+        demo,
+        doctor,
+        evaluate,
+        export,
+        finetune,
+        import_,
+        inspect,
+        load,
+        prepare,
+        pretrain,
+    )
     from .core.errors import MaskwrightError, UserError
 
 _ERRORS = ("MaskwrightError", "UserError")

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from .corpus.runners import RunnerName
     from .jobs.predict import Predictor
 
-__all__ = ["demo", "doctor", "evaluate", "finetune", "inspect", "load", "prepare", "pretrain"]
+__all__ = [
+    "demo",
+    "doctor",
+    "evaluate",
+    "export",
+    "finetune",
+    "import_",
+    "inspect",
+    "load",
+    "prepare",
+    "pretrain",
+]
 
 Recipe = str | Mapping[str, Any] | None
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -151,12 +162,76 @@ def load(path: str | Path) -> Predictor:
 
 
 def inspect(
-    path: str | Path, *, document: int | None = None, split: str = "train", verify: bool = False
+    path: str | Path,
+    *,
+    document: int | None = None,
+    shard: int | None = None,
+    split: str = "train",
+    verify: bool = False,
 ) -> dict[str, Any]:
     """Describe a data folder, a run or a model; see `maskwright inspect --help`."""
     from .jobs.inspect import inspect_folder
 
-    return inspect_folder(Path(path), document=document, split=split, verify=verify)
+    return inspect_folder(Path(path), document=document, shard=shard, split=split, verify=verify)
+
+
+def export(
+    path: str | Path,
+    *,
+    to: str,
+    output: str | Path,
+    sequence_length: int | None = None,
+    sentences: bool = False,
+) -> dict[str, Any]:
+    """Write a data folder for other trainers; see `maskwright export --help`.
+
+    Args:
+        path: a data folder.
+        to: `megatron` or `hf-dataset`.
+        output: folder to write to.
+        sequence_length: hf-dataset: tokens of a row; None writes whole documents.
+        sentences: megatron: make each sentence a sequence.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+    from .jobs.convert import export_data
+
+    return export_data(Path(path), to, Path(output), sequence_length=sequence_length, sentences=sentences)
+
+
+def import_(
+    *,
+    train: str | Path,
+    validation: str | Path,
+    tokenizer: str | Path,
+    output: str | Path,
+    closing_id: int | None = None,
+    sentences: bool = False,
+) -> dict[str, Any]:
+    """Make a data folder of Megatron datasets; see `maskwright import --help`.
+
+    Args:
+        train: path of the training dataset, without `.bin` and `.idx`.
+        validation: path of the validation dataset.
+        tokenizer: what made the ids: a folder or a `tokenizer.json`.
+        output: the data folder.
+        closing_id: id that closes documents there; that of `</s>` by default.
+        sentences: take each sequence as a sentence.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+    from .jobs.convert import import_data
+
+    return import_data(
+        Path(train),
+        Path(validation),
+        Path(tokenizer),
+        Path(output),
+        closing_id=closing_id,
+        sentences=sentences,
+    )
 
 
 def doctor(path: str | Path = ".") -> dict[str, Any]:

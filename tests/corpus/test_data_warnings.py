@@ -3,7 +3,9 @@ import json
 
 import pytest
 
+from maskwright.corpus.config import SourceConfig
 from maskwright.corpus.warnings import data_warnings
+from maskwright.jobs.prepare_config import PrepareConfig
 
 HEALTHY = {
     "documents_read": 10_000,
@@ -115,8 +117,8 @@ CASES = [
     ),
     (
         {"languages__fr": {"bytes": 400_000}},
-        "language fr: has 1.1 % of a corpus that is mostly en; if that was not expected, name the languages "
-        "to keep in rules.language",
+        "language fr: has 1.1 % of a corpus that is mostly en; if that was not expected, name those "
+        "to keep in corpus.rules.language.languages",
     ),
     (
         {"languages__und": {"bytes": 2_000_000}},
@@ -242,3 +244,35 @@ def test_ten_documents_of_one_length_are_no_long_document():
     assert (
         data_warnings({"bytes_kept": 1_000, "documents_kept": 10, "longest_document_characters": 100}) == []
     )
+
+
+def test_a_language_with_a_source_of_its_own_was_meant():
+    fault = changed(languages__zh={"bytes": 1_000_000})
+    assert [message.partition(":")[0] for message in data_warnings(fault)] == ["language zh"]
+    fault["sources"]["wiki-zh"] = {"documents": 300, "bytes": 1_010_000, "tokens": 300_000}
+    assert data_warnings(fault) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "corpus.max_characters",
+        "corpus.rules.language.languages",
+        "mixture.weights",
+        "tokenizer.vocab_size",
+        "validation_share",
+    ],
+)
+def test_the_settings_that_are_named_exist(setting):
+    assert any(setting in message for _, message in CASES)
+    config = PrepareConfig
+    *folders, last = setting.split(".")
+    for name in folders:
+        config = config.model_fields[name].annotation
+    assert last in config.model_fields
+
+
+@pytest.mark.parametrize("setting", ["encoding_errors", "split_documents", "text_field"])
+def test_the_settings_of_sources_that_are_named_exist(setting):
+    assert any(setting in message for _, message in CASES)
+    assert setting in SourceConfig.model_fields

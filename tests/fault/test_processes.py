@@ -181,7 +181,7 @@ def test_no_room_for_checkpoints(recipe, pretrained, tmp_path):
     assert weights(folder) == weights(pretrained)
 
 
-@pytest.mark.parametrize("limit", [2_000, 20_000])
+@pytest.mark.parametrize("limit", [2_000, 8_000])
 def test_no_room_for_data(recipe, data_folder, tmp_path, limit):
     folder = tmp_path / "data"
     result = finish_limited(limit, "prepare", recipe, "-o", folder)
@@ -192,6 +192,21 @@ def test_no_room_for_data(recipe, data_folder, tmp_path, limit):
     assert not list(folder.rglob("*.partial-*"))
     code, _, err = finish("prepare", recipe, "-o", folder, "--resume")
     assert code == 0, err
+    assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
+
+
+def test_no_room_for_the_report_of_data(recipe, data_folder, tmp_path):
+    """The data are whole by then; the same command makes up for the report."""
+    folder = tmp_path / "data"
+    limit = (data_folder / "data_report.html").stat().st_size - 100
+    result = finish_limited(limit, "prepare", recipe, "-o", folder)
+    assert result.returncode == 2, result.stderr
+    assert "data_report.html: File too large" in result.stderr
+    manifest = (folder / "manifest.json").read_bytes()
+    assert manifest == (data_folder / "manifest.json").read_bytes()
+    code, _, err = finish("prepare", recipe, "-o", folder, "--resume")
+    assert code == 0, err
+    assert (folder / "data_report.html").exists()
     assert tiny_world.prepared_files(folder) == tiny_world.prepared_files(data_folder)
 
 

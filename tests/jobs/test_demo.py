@@ -62,7 +62,7 @@ def test_what_it_leaves(finished):
 
 def test_its_parts_equal_the_single_commands(finished, data_folder, pretrained):
     folder, _ = finished
-    assert tiny_world.files_of(folder / "data") == tiny_world.files_of(data_folder)
+    assert tiny_world.prepared_files(folder / "data") == tiny_world.prepared_files(data_folder)
     name = "export/model.safetensors"
     assert (folder / "pretrain" / name).read_bytes() == (pretrained / name).read_bytes()
 

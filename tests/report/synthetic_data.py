@@ -24,6 +24,33 @@ COUNTS = [
 ]
 KEPT = {"web-en": 612_304, "wiki-en": 241_120, "wiki-zh": 132_890, "books": 3_100}
 
+FIT = {
+    "en": {
+        "bytes_per_token": 4.41,
+        "unknown_share": 0.0,
+        "single_byte_share": 0.002,
+        "tokens": 972_813_000,
+    },
+    "zh": {
+        "bytes_per_token": 3.3,
+        "unknown_share": 0.0,
+        "single_byte_share": 0.018,
+        "tokens": 122_118_000,
+    },
+    "de": {
+        "bytes_per_token": 2.91,
+        "unknown_share": 0.0004,
+        "single_byte_share": 0.31,
+        "tokens": 17_527_000,
+    },
+    "fr": {
+        "bytes_per_token": 3.1,
+        "unknown_share": 0.02,
+        "single_byte_share": 0.041,
+        "tokens": 5_881_000,
+    },
+}
+
 
 def similarity_curve(bands=20, rows=8):
     """How likely MinHash with bands and rows compares two documents of a similarity."""
@@ -119,6 +146,19 @@ def make_duplicates():
     }
 
 
+def make_inputs():
+    web = [
+        {
+            "source": "web-en",
+            "label": f"crawl/2025-week-{number % 52:02}/part-{number:04}-of-0240-english.jsonl.zst",
+            "bytes": 4_100_000 + 1_003 * number,
+            "format": "jsonl",
+        }
+        for number in range(199)
+    ]
+    return [*web, {"source": "books", "label": "books.parquet", "bytes": 2**30, "format": "parquet"}]
+
+
 def make_audit():
     """An account as `maskwright prepare` writes it."""
     sources = make_sources()
@@ -158,53 +198,12 @@ def make_audit():
             "ngram": 13,
             "action": "drop",
         },
-        "tokens_by_language": {
-            "en": {
-                "bytes_per_token": 4.41,
-                "unknown_share": 0.0,
-                "single_byte_share": 0.002,
-                "tokens": 972_813_000,
-            },
-            "zh": {
-                "bytes_per_token": 3.3,
-                "unknown_share": 0.0,
-                "single_byte_share": 0.018,
-                "tokens": 122_118_000,
-            },
-            "de": {
-                "bytes_per_token": 2.91,
-                "unknown_share": 0.0004,
-                "single_byte_share": 0.31,
-                "tokens": 17_527_000,
-            },
-            "fr": {
-                "bytes_per_token": 3.1,
-                "unknown_share": 0.02,
-                "single_byte_share": 0.041,
-                "tokens": 5_881_000,
-            },
-        },
+        "tokens_by_language": FIT,
         "length_histogram": {"edges": [2**power for power in range(5, 21)], "counts": COUNTS},
         "longest_document_characters": 1_812_345,
         "num_tokens": tokens,
         "bytes_per_token": kept_bytes / tokens,
-        "inputs": [
-            {
-                "source": "web-en",
-                "label": f"crawl/2025-week-{number % 52:02}/part-{number:04}-of-0240-english.jsonl.zst",
-                "bytes": 4_100_000 + 1_003 * number,
-                "format": "jsonl",
-            }
-            for number in range(199)
-        ]
-        + [
-            {
-                "source": "books",
-                "label": "books.parquet",
-                "bytes": 2**30,
-                "format": "parquet",
-            }
-        ],
+        "inputs": make_inputs(),
         "num_inputs": 244,
         "splits": {"validation": {"documents": 9_894, "tokens": 11_225_049}},
         "warnings": [

@@ -9,7 +9,7 @@ import typer
 
 from .common import Json, show
 
-__all__ = ["export_command", "import_command"]
+__all__ = ["export", "import_"]
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Data folder.")]
 To = Annotated[str, typer.Option("--to", help="megatron or hf-dataset.")]
@@ -17,7 +17,7 @@ Destination = Annotated[Path, typer.Option("--output", "-o", help="Folder to wri
 Prefix = Annotated[Path, typer.Option(help="Megatron dataset: its path without .bin and .idx.")]
 
 
-def export_command(
+def export(
     folder: Folder,
     to: To,
     output: Destination,
@@ -32,17 +32,11 @@ def export_command(
     """Token shards to the files of other trainers."""
     from ..jobs.convert import export_data
 
-    found = export_data(
-        folder,
-        to,  # type: ignore[arg-type] # checked where it is used
-        output,
-        sequence_length=sequence_length,
-        sentences=sentences,
-    )
+    found = export_data(folder, to, output, sequence_length=sequence_length, sentences=sentences)
     show(found, as_json=json)
 
 
-def import_command(
+def import_(
     train: Prefix,
     validation: Prefix,
     tokenizer: Annotated[Path, typer.Option(help="What made the ids: a folder or a tokenizer.json.")],

@@ -20,7 +20,7 @@ import typer
 from .. import __version__
 from ..core.errors import Interrupted, MaskwrightError, StorageError
 from ..core.log import set_up_logging
-from .convert import export_command, import_command
+from .convert import export, import_
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
@@ -58,10 +58,9 @@ def _escaping(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (prepare, pretrain, finetune, evaluate, predict, inspect, doctor, demo):
+for command in (prepare, pretrain, finetune, evaluate, predict, inspect, doctor, demo, export):
     app.command()(_escaping(command))
-app.command("export")(_escaping(export_command))
-app.command("import")(_escaping(import_command))
+app.command("import")(_escaping(import_))
 
 DEBUG = "MASKWRIGHT_DEBUG"
 _NO_MEMORY = "can't allocate memory"

@@ -21,6 +21,8 @@ FEW_DOCUMENTS = 100
 MENDED_SHARE = 0.01
 STRAY_LANGUAGE_SHARE = 0.01
 MAIN_LANGUAGE_SHARE = 0.90
+# A source of this size, against the text of a language, may be of that language.
+SOURCE_OF_LANGUAGE = (0.5, 1.2)
 UNDETERMINED_SHARE = 0.05
 UNKNOWN_SHARE = 0.01
 SINGLE_BYTE_SHARE = 0.30
@@ -222,12 +224,18 @@ def _languages(audit: Mapping[str, Any]) -> Iterator[str]:
         )
     main = max(languages, key=lambda code: (languages[code], code))
     for code, size in languages.items():
-        stray = code != main and code not in UNDETERMINED and size / total > STRAY_LANGUAGE_SHARE
-        if stray and languages[main] / total > MAIN_LANGUAGE_SHARE:
+        other = code != main and code not in UNDETERMINED and size / total > STRAY_LANGUAGE_SHARE
+        if other and languages[main] / total > MAIN_LANGUAGE_SHARE and not _has_a_source(size, audit):
             yield (
                 f"language {code}: has {_percent(size / total)} of a corpus that is mostly {main}; if "
-                "that was not expected, name the languages to keep in rules.language"
+                "that was not expected, name those to keep in corpus.rules.language.languages"
             )
+
+
+def _has_a_source(size: float, audit: Mapping[str, Any]) -> bool:
+    """Whether a source is about as large as the text of a language, and so was probably added for it."""
+    amounts = [source.get("bytes", 0) for source in audit.get("sources", {}).values()]
+    return any(SOURCE_OF_LANGUAGE[0] <= amount / size <= SOURCE_OF_LANGUAGE[1] for amount in amounts)
 
 
 def _vocabulary(audit: Mapping[str, Any]) -> Iterator[str]:

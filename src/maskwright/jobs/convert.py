@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..core.errors import ConfigError, DataError
 from ..core.lock import lock_folder
@@ -12,14 +12,12 @@ from ..tokens.manifest import load_manifest
 from ..tokens.shards import TokenData
 from ..tokens.tokenizer import Tokenizer
 
-__all__ = ["Target", "export_data", "import_data"]
-
-Target = Literal["megatron", "hf-dataset"]
+__all__ = ["export_data", "import_data"]
 
 
 def export_data(
     folder: Path,
-    target: Target,
+    target: str,
     output: Path,
     *,
     sequence_length: int | None = None,

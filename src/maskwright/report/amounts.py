@@ -32,6 +32,8 @@ __all__ = [
 
 UNKNOWN = "–"
 ABBREVIATIONS = {"html": "HTML", "json": "JSON", "url": "URL", "urls": "URLs", "utf8": "UTF-8"}
+# Sums and rates of counts up to here stay finite.
+MOST = 1e21
 MAX_SAMPLES = 5
 MAX_SAMPLE_CHARACTERS = 400
 
@@ -66,9 +68,9 @@ def tokens(value: float | None) -> Html:
 
 
 def count_of(value: object) -> float | None:
-    """A number that can be a count: finite and not negative; None for everything else."""
+    """A number that can be a count: neither negative nor beyond all data; None for everything else."""
     found = number(value)
-    return found if found is not None and found >= 0 else None
+    return found if found is not None and 0 <= found <= MOST else None
 
 
 def ranked(counts: Object) -> list[tuple[str, float]]:

@@ -26,7 +26,7 @@ from ...tokens.token_statistics import TokenStatistics
 from ...tokens.tokenizer import Tokenizer
 from ..prepare_config import PrepareConfig
 from .surviving import is_validation, surviving_documents
-from .vocabulary import FOLDER
+from .vocabulary import open_tokenizer
 
 __all__ = ["SPLITS", "Group", "encode_stage", "group_parts"]
 
@@ -82,7 +82,7 @@ class _Encode:
     config: PrepareConfig
 
     def __call__(self, number: int) -> TaskResult:
-        tokenizer = Tokenizer.load(self.folder / FOLDER)
+        tokenizer = open_tokenizer(self.folder)
         account = _Account(tokenizer, self.config)
         group = self.groups[number]
         with contextlib.ExitStack() as stack:

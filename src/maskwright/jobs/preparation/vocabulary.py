@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,30 @@ from ...tokens.tokenizer import Tokenizer
 from ..prepare_config import PrepareConfig, TokenizerConfig
 from .surviving import is_sampled, is_validation, surviving_documents
 
-__all__ = ["sample_stage", "tokenizer_stage"]
+__all__ = ["open_tokenizer", "sample_stage", "tokenizer_stage"]
 
 FOLDER = "tokenizer"
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a run, kept by the process for its next task: loading it takes as long as a task may.
+
+    Args:
+        folder: the output folder of the run.
+
+    Raises:
+        TokenizerError: there is none, or it cannot be used.
+    """
+    file = folder / FOLDER / "tokenizer.json"
+    if not file.is_file():
+        return Tokenizer.load(folder / FOLDER)  # which says what is missing
+    status = file.stat()
+    return _open(folder, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _open(folder: Path, modified_ns: int, num_bytes: int) -> Tokenizer:
+    return Tokenizer.load(folder / FOLDER)
 
 
 @dataclass(frozen=True)

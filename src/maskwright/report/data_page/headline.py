@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..amounts import count_of, documents, text_bytes, tokens
+from ..amounts import count_of, documents, exact, text_bytes, tokens
 from ..markup import Html, code, join, missing, note, tag, tile_list
 from ..scale import compact, duration, grouped, percent, significant
-from ..values import items, mapping, number
+from ..values import items, mapping
 from .inputs import DataInputs
 
 __all__ = ["all_tokens", "lede", "problems", "tiles", "total_seconds", "warnings"]
@@ -52,7 +52,7 @@ def tiles(inputs: DataInputs) -> Html:
     """The main numbers; those that are not known are left out."""
     read, kept = (count_of(inputs.audit.get(f"documents_{key}")) for key in ("read", "kept"))
     text_in, text_out = (count_of(inputs.audit.get(f"bytes_{key}")) for key in ("read", "kept"))
-    per_token, seconds = number(inputs.audit.get("bytes_per_token")), total_seconds(inputs)
+    per_token, seconds = count_of(inputs.audit.get("bytes_per_token")), total_seconds(inputs)
     vocabulary = count_of(mapping(inputs.manifest.get("tokenizer")).get("vocab_size"))
     workers, num_inputs = count_of(inputs.timings.get("workers")), count_of(inputs.audit.get("num_inputs"))
     count = all_tokens(inputs)
@@ -63,9 +63,9 @@ def tiles(inputs: DataInputs) -> Html:
             _tile("Text in", text_in, text_bytes, "UTF-8, after decompressing"),
             _tile("Text out", text_out, text_bytes, _share(text_out, text_in, "of the text in")),
             _tile("Tokens", count, tokens, f"vocabulary of {grouped(vocabulary)}" if vocabulary else ""),
-            ("Bytes per token", significant(per_token), "English: 3.5 to 5") if per_token else None,
+            _tile("Bytes per token", per_token or None, _per_token, "English: 3.5 to 5"),
             _per_document(count, kept),
-            ("Time taken", duration(seconds), _pace(text_in, seconds, workers)) if seconds else None,
+            _tile("Time taken", seconds, _seconds, _pace(text_in, seconds, workers)),
         ]
     )
 
@@ -86,8 +86,16 @@ def _per_document(count: float | None, kept: float | None) -> Tile | None:
     return ("Tokens per document", compact(round(count / kept)), "on average") if count and kept else None
 
 
-def _pace(text: float | None, seconds: float, workers: float | None) -> str:
-    pace = f"{significant(text / seconds / 1e6)} MB/s of text in" if text else ""
+def _per_token(value: float) -> Html:
+    return exact(value, significant, "bytes per token")
+
+
+def _seconds(value: float) -> Html:
+    return exact(value, duration, "seconds")
+
+
+def _pace(text: float | None, seconds: float | None, workers: float | None) -> str:
+    pace = f"{significant(text / seconds / 1e6)} MB/s of text in" if text and seconds else ""
     return ", ".join(filter(None, (pace, _many(workers, "worker") if workers else "")))
 
 

@@ -9,7 +9,7 @@ from ..amounts import UNKNOWN, count_of, documents, exact, ranked, text_bytes
 from ..bars import bars
 from ..markup import Html, Section, code, details, facts, join, missing, note, table, tag
 from ..reproduce import yaml_text
-from ..scale import bytes_text, compact, duration, grouped, significant
+from ..scale import NBSP, bytes_text, compact, duration, grouped, significant
 from ..values import Object, items, mapping
 from .headline import total_seconds
 from .inputs import DataInputs
@@ -17,6 +17,7 @@ from .inputs import DataInputs
 __all__ = ["again_section", "inputs_section", "speed_section"]
 
 MAX_STAGES = 40
+LEAST_SECONDS = 0.1
 MAX_INPUTS = 200
 MAX_LABEL_CHARACTERS = 56
 STAGES = {
@@ -37,7 +38,9 @@ STAGES = {
 def speed_section(inputs: DataInputs) -> Section:
     """Time and rate of each stage."""
     key, title = "speed", "Time by stage"
-    stages = [mapping(stage) for stage in items(inputs.timings.get("stages"))][:MAX_STAGES]
+    found = [mapping(stage) for stage in items(inputs.timings.get("stages"))]
+    # A stage without tasks had nothing to do.
+    stages = [stage for stage in found if count_of(stage.get("tasks")) != 0][:MAX_STAGES]
     total = total_seconds(inputs)
     if not stages or total is None:
         return Section(key, title, missing("No stage was timed, or timings.json is missing."))
@@ -46,7 +49,7 @@ def speed_section(inputs: DataInputs) -> Section:
         [(name, seconds) for name, seconds in times if seconds is not None],
         caption="Seconds by stage",
         whole=total,
-        write=lambda seconds: exact(seconds, duration, "seconds"),
+        write=lambda seconds: exact(seconds, _clock, "seconds"),
     )
     words = note(
         "How long each stage took by the clock, and how much text went through it in a second (MB: a "
@@ -70,7 +73,7 @@ def _stage(stage: Object) -> list[object]:
     now = [] if whole else [tag("small", f"{grouped(done or 0)} by this start")]
     return [
         join([name, *([tag("small", meaning)] if meaning else [])]),
-        exact(seconds, duration, "seconds"),
+        exact(seconds, _clock, "seconds"),
         join([exact(tasks, grouped, "tasks"), *now]),
         text_bytes(size) if size else UNKNOWN,
         _rate(size if whole else None, seconds, 1e6, "bytes a second"),
@@ -79,10 +82,15 @@ def _stage(stage: Object) -> list[object]:
 
 
 def _rate(amount: float | None, seconds: float | None, unit: float, name: str) -> Html:
-    if not amount or not seconds:
+    if not amount or not seconds or seconds < LEAST_SECONDS:
         return tag("span", UNKNOWN)
     rate = amount / seconds
     return tag("span", compact(rate) if unit == 1 else significant(rate / unit), title=f"{rate:,.6g} {name}")
+
+
+def _clock(seconds: float) -> str:
+    """A time, of which the first tenth of a second says nothing."""
+    return f"<{NBSP}{LEAST_SECONDS}{NBSP}s" if seconds < LEAST_SECONDS else duration(seconds)
 
 
 def _machine(inputs: DataInputs) -> Html:
