@@ -122,7 +122,7 @@ def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--gigabytes", type=float, default=1.0, help="raw text for ours")
-    arguments.add_argument("--peer-megabytes", type=float, default=60.0, help="raw text for the peer")
+    arguments.add_argument("--peer-megabytes", type=float, default=190.0, help="raw text for the peer")
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--folder", type=Path, help="where to work; kept if given")
     arguments.add_argument("--no-peer", action="store_true", help="leave the peer out")
@@ -146,12 +146,12 @@ def main() -> None:
 
 
 def _some(files: list[Path], num_bytes: float) -> list[Path]:
-    """Files of the smallest corpus first, until there is enough."""
+    """The first files, which are one copy of each corpus after the other, until there is enough."""
     chosen: list[Path] = []
-    for file in sorted(files, key=lambda file: raw_bytes([file])):
-        chosen.append(file)
-        if raw_bytes(chosen) >= num_bytes:
+    for file in files:
+        if chosen and raw_bytes(chosen) >= num_bytes:
             break
+        chosen.append(file)
     return chosen
 
 

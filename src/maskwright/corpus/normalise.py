@@ -29,12 +29,14 @@ __all__ = ["UnicodeForm", "normalise_step", "normalise_text"]
 
 UnicodeForm = Literal["NFC", "NFKC"]
 
+_INVISIBLE_CHARACTERS = (
+    "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ufffe\uffff\U000e0001\U000e0020-\U000e007f"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEWLINE = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e"
-    "\u2060-\u206f\ufeff\ufff9-\ufffb\ufdd0-\ufdef\ufffe\uffff\U000e0001\U000e0020-\U000e007f]+"
-)
+_INVISIBLE = re.compile(f"[{_INVISIBLE_CHARACTERS}]+")
+_ODD = re.compile(f"[\r\x0b\x0c\x85\u2028\u2029\ud800-\udfff{_INVISIBLE_CHARACTERS}]")
 _JOINERS = re.compile("[\u200c\u200d]+")
 
 
@@ -86,13 +88,15 @@ def normalise_step(form: UnicodeForm = "NFC") -> Callable[[Document], Document |
 
 def _normalise_line(line: str, form: UnicodeForm) -> str:
     # Everything that has to be removed or replaced counts as not printable.
-    if not line.isprintable():
+    if not line.isprintable() and _ODD.search(line):
         line = _SURROGATE.sub("\ufffd", _NEWLINE.sub("\n", line.removesuffix("\r")))
         line = _INVISIBLE.sub("", line)
     if not line.isascii():
         line = _normal_form(line, form)
         if "\u200c" in line or "\u200d" in line:
             line = _normal_form(_JOINERS.sub(_keep_joiner, line), form)
+    if "\n" not in line:
+        return line.rstrip()
     return "\n".join([part.rstrip() for part in line.split("\n")])
 
 
