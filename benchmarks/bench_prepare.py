@@ -71,7 +71,8 @@ def ours(folder: Path, files: list[Path], workers: int, **deduplication: Any) ->
 
 
 def peer(folder: Path, files: list[Path], processes: int) -> dict[str, Any]:
-    """Run the peer in its own process."""
+    """Run the peer in its own process, with an empty cache."""
+    shutil.rmtree(folder, ignore_errors=True)
     tokenizer = folder / "tokenizer"
     Tokenizer.load(SHARED / "roberta_vocab").save(tokenizer)
     command = [sys.executable, str(HERE / "peer_datasets_map.py"), "--tokenizer", str(tokenizer)]
@@ -123,6 +124,9 @@ def main() -> None:
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--gigabytes", type=float, default=1.0, help="raw text for ours")
     arguments.add_argument("--peer-megabytes", type=float, default=190.0, help="raw text for the peer")
+    arguments.add_argument(
+        "--corpora", nargs="+", default=list(CORPORA), help="names below shared/data/corpora"
+    )
     arguments.add_argument("--workers", type=int, default=2)
     arguments.add_argument("--folder", type=Path, help="where to work; kept if given")
     arguments.add_argument("--no-peer", action="store_true", help="leave the peer out")
@@ -130,8 +134,9 @@ def main() -> None:
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        files = make_input(folder / "input", int(options.gigabytes * 1e9))
+        files = make_input(folder / "input", int(options.gigabytes * 1e9), tuple(options.corpora))
         result: dict[str, Any] = {"raw_bytes": raw_bytes(files), "workers": options.workers}
+        result["corpora"] = options.corpora
         result["limits"] = limits(files[0])
         result["ours"] = ours(folder / "ours", files, options.workers)
         result["peak_bytes"] = peak_child_bytes()
@@ -177,7 +182,8 @@ def _text(result: dict[str, Any]) -> str:
     if "peer" in result:
         ratio = result["ours"]["tokens_per_second"] / result["peer"]["tokens_per_second"]
         text += f"\n\nRatio of tokens/s to the peer: {ratio:.1f}"
-    text += f"\n\nRaw text: {result['raw_bytes'] / 1e9:.2f} GB of JSON Lines, compressed; "
+    text += f"\n\nText of {', '.join(result['corpora'])}, repeated: {result['raw_bytes'] / 1e9:.2f} GB "
+    text += "of JSON Lines, compressed; "
     text += f"{result['workers']} workers. "
     text += f"Peak memory of a process: {result['peak_bytes'] / MEGA:.0f} MB. "
     text += f"Shards: {result['ours']['bytes_per_token_on_disk']:.3f} bytes a token."

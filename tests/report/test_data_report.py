@@ -292,9 +292,9 @@ def test_what_was_not_looked_for_is_said_so(tmp_path):
     assert "What the search finds" not in found.text
 
 
-def test_flagged_documents_are_not_called_none(tmp_path):
-    found = audit_page(tmp_path, contamination={"documents": 0, "action": "flag", "evaluation": ["a"]})
-    assert "Documents with test text flagged and kept, not counted" in found.text
+def test_flagged_documents_are_said_to_be_kept(tmp_path):
+    found = audit_page(tmp_path, contamination={"documents": 3, "action": "flag", "evaluation": ["a"]})
+    assert "of those read, flagged and kept" in found.text
 
 
 def test_nothing_left_out_and_nothing_damaged(tmp_path):

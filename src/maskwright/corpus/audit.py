@@ -21,6 +21,7 @@ _SAMPLE_CHARACTERS = 120
 _COUNTERS = (
     "drops",
     "repairs",
+    "flags",
     "bad_lines",
     "read_by_source",
     "bytes_read_by_source",
@@ -38,6 +39,7 @@ class Audit:
     Attributes:
         drops: documents left out, by reason.
         repairs: records mended and kept, by reason.
+        flags: documents kept with a note in their meta, by the note's name.
         bad_lines: malformed lines by file, named `source:label`.
     """
 
@@ -45,6 +47,7 @@ class Audit:
         self.longest_document_characters = 0
         self.drops: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
+        self.flags: Counter[str] = Counter()
         self.bad_lines: Counter[str] = Counter()
         self.read_by_source: Counter[str] = Counter()
         self.bytes_read_by_source: Counter[str] = Counter()

@@ -39,9 +39,10 @@ def test_documents_with_evaluation_text_are_dropped_and_named(tmp_path):
 def test_documents_may_be_flagged_instead(tmp_path):
     corpus = setting(tmp_path, action="flag")
     (found,) = index_of(corpus, tmp_path).results
-    _, (part,) = clean(corpus, tmp_path, index=found["path"])
+    (result,), (part,) = clean(corpus, tmp_path, index=found["path"])
     flags = ["contaminated" in document.meta for document in read_part(tmp_path / part.path)]
     assert flags == [False, True, False]
+    assert result["audit"]["flags"] == {"contaminated": 1}
 
 
 @pytest.mark.parametrize("characters", [1, 1 << 20])

@@ -18,7 +18,7 @@ from typing import Any
 from ...core.inventory import FileEntry
 from ..audit import Audit
 from ..config import CorpusConfig
-from ..dedup.contamination import Action, ContaminationIndex, check_contamination
+from ..dedup.contamination import CONTAMINATED, Action, ContaminationIndex, check_contamination
 from ..dedup.exact import ExactDedup, text_digest
 from ..dedup.signatures import ALGORITHM
 from ..document import Document, Drop
@@ -136,8 +136,10 @@ def _without_contamination(
         for document, answer in zip(batch, check_contamination(batch, index, action), strict=True):
             if isinstance(answer, Drop):
                 audit.count_drop(document, answer)
-            else:
-                yield answer
+                continue
+            if answer is not document:
+                audit.flags[CONTAMINATED] += 1
+            yield answer
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -10,6 +10,7 @@ from typing import Any
 from ...core.machine import describe_machine
 from ...corpus import Audit
 from ...corpus.dedup.bands import choose_bands, probability_curve
+from ...corpus.dedup.contamination import CONTAMINATED
 from ...corpus.parts import read_part
 from ...corpus.stages import CleanPart, Place, find_marks, name_marks
 from ...corpus.warnings import data_warnings
@@ -158,7 +159,7 @@ def _contamination(config: PrepareConfig, made: Prepared, audit: Audit) -> dict[
     if settings is None:
         return {}
     return {
-        "documents": audit.drops["contaminated"],
+        "documents": audit.drops[CONTAMINATED] + audit.flags[CONTAMINATED],
         "evaluation": [one.label for one in settings.evaluation],
         "counts": made.contamination["counts"],
         "ngram": settings.ngram,

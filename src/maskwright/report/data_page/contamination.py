@@ -41,12 +41,11 @@ def contamination_section(inputs: DataInputs) -> Section:
 
 
 def _found(inputs: DataInputs, account: Object) -> object:
-    if account.get("action") == "flag":
-        return "flagged and kept, not counted"
     count, read = count_of(account.get("documents")), count_of(inputs.audit.get("documents_read"))
     if count is None:
         return UNKNOWN
-    share = [" ", tag("small", f"{share_text(count / read)} of those read")] if read else []
+    kept = ", flagged and kept" if account.get("action") == "flag" else ""
+    share = [" ", tag("small", f"{share_text(count / read)} of those read{kept}")] if read else []
     return join([exact(count, grouped, "documents"), *share])
 
 
