@@ -41,11 +41,11 @@ class Part:
     documents: int = 0
     text_bytes: int = 0
 
-    def add(self, document: Document) -> None:
-        """Add one document."""
+    def add(self, document: Document, num_bytes: int | None = None) -> None:
+        """Add one document, with the UTF-8 length of its text if that is known."""
         self.writer.write(_line(document))
         self.documents += 1
-        self.text_bytes += utf8_length(document.text)
+        self.text_bytes += utf8_length(document.text) if num_bytes is None else num_bytes
 
 
 @contextlib.contextmanager

@@ -1,14 +1,20 @@
 """The stage `clean`: parts of bounded size, copies dropped inside a task, and the keys beside each part."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from stage_helpers import ONE, config, texts_of, words, write_lines
 from stage_helpers import clean as run
 
 from maskwright.core.errors import DataError
 from maskwright.corpus import Audit
-from maskwright.corpus.plan import plan_inputs
+from maskwright.corpus.plan import InputTask, plan_inputs
 from maskwright.corpus.runners import run_stage
+from maskwright.corpus.sources import SourceFile
+from maskwright.corpus.stages import clean as clean_module
 from maskwright.corpus.stages import clean_stage
+from maskwright.corpus.stages.clean import bundle_inputs
 
 
 @pytest.fixture
@@ -116,3 +122,32 @@ def test_a_file_that_changes_after_it_was_listed(paths, tmp_path):
     write_lines(paths[0], ["other", "text"])
     with pytest.raises(DataError, match=r"a\.jsonl: .*changed"):
         run_stage(stage, ONE)
+
+
+@pytest.mark.parametrize(("files", "tasks"), [(3, 3), (2047, 2047), (2048, 1024), (5000, 1250)])
+def test_many_small_files_share_tasks(files, tasks):
+    inputs = [InputTask(number, 0, "s", "text", SourceFile(Path("a"), "a"), 10) for number in range(files)]
+    bundles = bundle_inputs(inputs)
+    assert len(bundles) == tasks
+    assert [task for bundle in bundles for task in bundle] == inputs
+
+
+def test_bundles_keep_to_a_source_and_a_size():
+    file = SourceFile(Path("a"), "a")
+    many = [InputTask(number, number // 3000, "s", "text", file, 1) for number in range(6000)]
+    assert all(len({task.source_index for task in bundle}) == 1 for bundle in bundle_inputs(many))
+    large = [replace(task, num_bytes=1 << 25) for task in many]
+    assert max(len(bundle) for bundle in bundle_inputs(large)) == 2
+
+
+def test_bundles_give_what_single_tasks_give(tmp_path, monkeypatch):
+    texts = [words(number) for number in range(9)]
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, text in enumerate(texts):
+        (folder / f"f{number}.txt").write_text(text)
+    _, single = run(config(folder), tmp_path / "single")
+    monkeypatch.setattr(clean_module, "_TASKS_BEFORE_BUNDLES", 3)
+    _, bundled = run(config(folder), tmp_path / "bundled")
+    assert texts_of(tmp_path / "single", single) == [[text] for text in texts]
+    assert texts_of(tmp_path / "bundled", bundled) == [texts[:3], texts[3:6], texts[6:]]

@@ -29,6 +29,7 @@ from .tables import DROPS
 __all__ = [
     "BYTES_PER_DIGEST",
     "ExactDedup",
+    "bytes_digest",
     "digest_array",
     "exact_duplicates",
     "text_digest",
@@ -42,7 +43,12 @@ _REMEMBERED_IDS = 100_000
 
 def text_digest(text: str) -> bytes:
     """The 16-byte BLAKE2b digest of a text as UTF-8; half surrogates are allowed."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return bytes_digest(text.encode("utf-8", "surrogatepass"))
+
+
+def bytes_digest(data: bytes) -> bytes:
+    """`text_digest` of a text that is UTF-8 already."""
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 class ExactDedup:

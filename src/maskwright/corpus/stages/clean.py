@@ -1,9 +1,9 @@
 """First stage: read a file or a span of one, clean its documents, and write them as parts.
 
-A task is one `InputTask`. It leaves parts of bounded size, so that one enormous file still feeds
-many workers afterwards, and beside each part what deduplication across tasks needs to know about
-its documents. Copies inside the task are dropped at once. Memory: one document, and 24 to 48 bytes
-for each distinct document of the task.
+A task is one `InputTask`, or of a corpus of very many small files a bundle of them. It leaves parts of
+bounded size, so that one enormous file still feeds many workers afterwards, and beside each part what
+deduplication across tasks needs to know about its documents. Copies inside the task are dropped at
+once. Memory: one document, and 24 to 48 bytes for each distinct document of the task.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...core.inventory import FileEntry
 from ..audit import Audit
 from ..config import CorpusConfig
 from ..dedup.contamination import CONTAMINATED, Action, ContaminationIndex, check_contamination
-from ..dedup.exact import ExactDedup, text_digest
+from ..dedup.exact import ExactDedup, bytes_digest
 from ..dedup.signatures import ALGORITHM
 from ..document import Document, Drop
 from ..parts import write_part
@@ -28,15 +28,18 @@ from ..plan import InputTask
 from ..runners import Stage, TaskResult
 from .sidecars import Sidecars
 
-__all__ = ["CleanPart", "clean_stage", "collect_parts"]
+__all__ = ["CleanPart", "bundle_inputs", "clean_stage", "collect_parts"]
 
-Digested = tuple[Document, bytes]
+# A document, the digest of its text (empty where none is needed), and the UTF-8 length of the text.
+Digested = tuple[Document, bytes, int]
+Bundle = tuple[InputTask, ...]
 
 MAX_PART_BYTES = 1 << 26
 
 # Raised whenever a reader or a step gives other text for the same input.
 _RULES_VERSION = 2
 _BATCH_CHARACTERS = 1 << 20
+_TASKS_BEFORE_BUNDLES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +71,17 @@ class CleanPart:
 @dataclass(frozen=True)
 class _Clean:
     config: CorpusConfig
-    inputs: tuple[InputTask, ...]
+    bundles: tuple[Bundle, ...]
     folder: Path
     part_bytes: int
     index: str | None
 
     def __call__(self, number: int) -> TaskResult:
-        task, audit = self.inputs[number], Audit()
-        source = self.config.sources[task.source_index]
-        documents = clean_documents(
-            read_input(task, source, audit, self.folder / "work" / "cache"),
-            cleaning_steps(self.config, source),
-            audit,
-        )
+        bundle, audit = self.bundles[number], Audit()
+        source = self.config.sources[bundle[0].source_index]
+        cache = self.folder / "work" / "cache"
+        read = chain.from_iterable(read_input(task, source, audit, cache) for task in bundle)
+        documents = clean_documents(read, cleaning_steps(self.config, source), audit)
         if self.index is not None and self.config.contamination is not None:
             index = ContaminationIndex.load(self.folder / self.index)
             documents = _without_contamination(documents, index, self.config.contamination.action, audit)
@@ -101,8 +102,8 @@ class _Clean:
     ) -> tuple[dict[str, Any], list[FileEntry]]:
         sidecars = Sidecars(self.config.deduplication)
         with write_part(self.folder, path) as part:
-            for document, digest in chain((first,), rest):
-                part.add(document)
+            for document, digest, num_bytes in chain((first,), rest):
+                part.add(document, num_bytes)
                 sidecars.add(document, digest)
                 if part.text_bytes >= self.part_bytes:
                     break
@@ -117,15 +118,16 @@ class _Clean:
 def _unique(documents: Iterator[Document], dedup: ExactDedup | None, audit: Audit) -> Iterator[Digested]:
     """Documents with the digests of their texts; copies inside the task are dropped if asked for."""
     for document in documents:
+        data = document.text.encode("utf-8", "surrogatepass")  # once for all, because it costs a pass
         if dedup is None:
-            yield document, b""
+            yield document, b"", len(data)
             continue
-        digest = text_digest(document.text)
+        digest = bytes_digest(data)
         answer = dedup.judge(document, digest)
         if isinstance(answer, Drop):
             audit.count_drop(document, answer)
         else:
-            yield document, digest
+            yield document, digest, len(data)
 
 
 def _without_contamination(
@@ -175,16 +177,43 @@ def clean_stage(
         request: names by content what the index is made of.
     """
     part_bytes = min(part_bytes, MAX_PART_BYTES)
+    bundles = bundle_inputs(inputs)
     sources = [source.model_dump(mode="json", exclude={"path"}) for source in config.sources]
     cleaning = config.model_dump(mode="json", exclude={"sources"})
     return Stage(
         name="clean",
         folder=folder,
         request=[_RULES_VERSION, ALGORITHM, unicodedata.unidata_version, cleaning, part_bytes, request],
-        requests=[[sources[task.source_index], task.identity] for task in inputs],
-        work=_Clean(config, tuple(inputs), folder, part_bytes, index),
-        weights=[task.num_bytes for task in inputs],
+        requests=[
+            [sources[bundle[0].source_index], *(task.identity for task in bundle)] for bundle in bundles
+        ],
+        work=_Clean(config, tuple(bundles), folder, part_bytes, index),
+        weights=[sum(task.num_bytes for task in bundle) for bundle in bundles],
     )
+
+
+def bundle_inputs(inputs: Sequence[InputTask]) -> list[Bundle]:
+    """Put many small files into one task, so that a corpus of a million files is no million tasks.
+
+    Args:
+        inputs: in the order of the corpus.
+
+    Returns:
+        Neighbours of one source together: as many as make about a thousand tasks of all files, up to
+        64 MiB as they are stored. With fewer than some thousand files each has its own task.
+    """
+    most = max(1, len(inputs) // _TASKS_BEFORE_BUNDLES)
+    bundles: list[list[InputTask]] = []
+    size = 0
+    for task in inputs:
+        last = bundles[-1] if bundles else []
+        same = bool(last) and last[0].source_index == task.source_index
+        if not same or len(last) == most or size + task.num_bytes > MAX_PART_BYTES:
+            bundles.append([])
+            size = 0
+        bundles[-1].append(task)
+        size += task.num_bytes
+    return [tuple(bundle) for bundle in bundles]
 
 
 def collect_parts(results: Sequence[Mapping[str, Any]]) -> list[CleanPart]:

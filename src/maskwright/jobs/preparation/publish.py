@@ -23,7 +23,7 @@ from ..prepare_config import MixtureConfig, PrepareConfig
 from .account import make_audit, make_timings
 from .encode import SPLITS
 from .pipeline import Prepared
-from .vocabulary import FOLDER
+from .vocabulary import open_tokenizer
 
 __all__ = ["INPUTS", "clear_work", "discard", "publish"]
 
@@ -58,7 +58,7 @@ def publish(
         ConfigError: the mixture does not fit the sources.
         StorageError: the storage refused.
     """
-    tokenizer = Tokenizer.load(folder / FOLDER)
+    tokenizer = open_tokenizer(folder)
     splits = {split: _split(split, made.encoded) for split in SPLITS}
     kept = sum(split.num_documents for split in splits.values())
     for name, split in splits.items():

@@ -106,7 +106,7 @@ class _Tokenizer:
         else:
             tokenizer = Tokenizer.train(self._texts(), self.config.vocab_size, kind=self.config.kind)
         tokenizer.save(self.folder / FOLDER)
-        tokenizer = Tokenizer.load(self.folder / FOLDER)
+        tokenizer = open_tokenizer(self.folder)
         found = (self.folder / FOLDER).iterdir()
         names = sorted(path.name for path in found if path.is_file() and TEMPORARY_MARK not in path.name)
         files = tuple(describe_file(self.folder, f"{FOLDER}/{name}") for name in names)
