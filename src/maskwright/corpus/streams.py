@@ -36,6 +36,7 @@ __all__ = [
     "COMPRESSIONS",
     "MAX_RECORD_BYTES",
     "UTF8_MARK",
+    "PieceStream",
     "decompressed",
     "file_suffix",
     "is_compressed",
@@ -275,23 +276,19 @@ def decompressed(raw: IO[bytes], suffix: str) -> Iterator[io.BufferedReader]:
         yield stream
 
 
-class _ZstdFrames(io.RawIOBase):
-    """All zstandard frames of a file, one after the other.
+class PieceStream(io.RawIOBase):
+    """A stream that is made piece by piece. A subclass makes the pieces; this one cuts them to measure."""
 
-    `zstandard`'s own stream reader ends silently where a frame is cut off. This one asks each
-    frame whether it came to its end.
-    """
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._frame: Any = None
-        self._compressed = b""
+    def __init__(self) -> None:
+        super().__init__()
         self._text = memoryview(b"")
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer; 0 at the stream's proper end."""
         target = memoryview(buffer).cast("B")
         while not self._text and self._advance():
             pass
@@ -299,6 +296,24 @@ class _ZstdFrames(io.RawIOBase):
         target[:count] = self._text[:count]
         self._text = self._text[count:]
         return count
+
+    def _advance(self) -> bool:
+        """Put the next piece, perhaps an empty one, into `_text`; False at the end."""
+        raise NotImplementedError
+
+
+class _ZstdFrames(PieceStream):
+    """All zstandard frames of a file, one after the other.
+
+    `zstandard`'s own stream reader ends silently where a frame is cut off. This one asks each
+    frame whether it came to its end.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__()
+        self._raw = raw
+        self._frame: Any = None
+        self._compressed = b""
 
     def _advance(self) -> bool:
         """Decompress one more piece; False at the file's proper end."""

@@ -10,15 +10,13 @@ Source: WARC File Format 1.1, section 4 (records) and annex D (packing each reco
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from ..streams import PieceStream
 
 __all__ = ["DamagedMemberError", "DamagedRecord", "GzipMembers", "WarcRecord", "read_records"]
 
@@ -180,7 +178,7 @@ def _block(stream: IO[bytes], num_bytes: int, *, keep: bool) -> bytes | None:
     return block
 
 
-class GzipMembers(io.RawIOBase):
+class GzipMembers(PieceStream):
     """The members of a gzip file, unpacked one after the other, as a raw stream.
 
     A damaged member raises `DamagedMemberError` once; then reading goes on with the next member that
@@ -197,21 +195,6 @@ class GzipMembers(io.RawIOBase):
         self._begun = False  # the member has been given bytes
         self._inside = False  # the member has given bytes
         self._packed = b""
-        self._text = memoryview(b"")
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill a buffer with bytes of one member; 0 at the file's proper end."""
-        target = memoryview(buffer).cast("B")
-        while not self._text and self._advance():
-            pass
-        count = min(len(target), len(self._text))
-        target[:count] = self._text[:count]
-        self._text = self._text[count:]
-        return count
 
     def _fill(self) -> bool:
         """See to it that there are packed bytes; False at the file's proper end."""
