@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from maskwright.tokens.manifest import Manifest, Shard, Split, TokenizerEntry, save_manifest
-from maskwright.tokens.shards import EncodedDocuments, TokenData, open_split, write_array, write_shard
+from maskwright.tokens.shards import (
+    EncodedDocuments,
+    TokenData,
+    open_split,
+    token_dtype,
+    write_array,
+    write_shard,
+)
+from maskwright.tokens.tokenizer import Tokenizer
 
 VOCAB, EOS = 300, 2
 
@@ -63,3 +72,52 @@ def data_of(
             shards.append(written.shard)
     publish(folder, {split: shards}, repeats=repeats)
     return open_split(folder, split)
+
+
+class ShardWriter:
+    """Cuts a stream of encoded documents into shards of one split.
+
+    Args:
+        folder: the data folder.
+        split: name of the split, which becomes a folder.
+        tokenizer: gives the closing id and the type.
+        tokens_per_shard: a shard is closed when it has at least so many.
+    """
+
+    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, tokens_per_shard: int) -> None:
+        self.folder, self.split, self.tokenizer = folder, split, tokenizer
+        self.tokens_per_shard = tokens_per_shard
+        self.dtype = np.dtype(token_dtype(tokenizer.vocab_size))
+        self.token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+        self.num_text_bytes = 0
+        self._shards: list[Shard] = []
+        self._batches: list[EncodedDocuments] = []
+        self._pending = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Encode some documents and add them."""
+        batch = EncodedDocuments(*self.tokenizer.encode_batch(texts))
+        self.num_text_bytes += sum(len(text.encode()) for text in texts)
+        self._batches.append(batch)
+        self._pending += len(batch.ids) + len(batch.counts)
+        if self._pending >= self.tokens_per_shard:
+            self._close()
+
+    def _close(self) -> None:
+        written = write_shard(
+            self.folder,
+            self.split,
+            len(self._shards),
+            self._batches,
+            vocab_size=self.tokenizer.vocab_size,
+            eos_id=self.tokenizer.eos_id,
+        )
+        self._shards.append(written.shard)
+        self.token_counts += written.token_counts
+        self._batches, self._pending = [], 0
+
+    def finish(self) -> Split:
+        """Write what is left and describe the split."""
+        if self._pending:
+            self._close()
+        return Split(shards=tuple(self._shards), num_text_bytes=self.num_text_bytes)

@@ -6,13 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
+from shard_helpers import ShardWriter
 
 import tiny_world
 from maskwright.core.errors import ShardError
 from maskwright.core.fingerprint import sha256_file
 from maskwright.tokens.manifest import Manifest, TokenizerEntry, load_manifest, save_manifest
 from maskwright.tokens.shards import (
-    ShardWriter,
     TokenData,
     open_split,
     token_dtype,

@@ -6,10 +6,12 @@ import json
 import random
 from pathlib import Path
 
+from shard_helpers import ShardWriter
+
 import tiny_world
 from maskwright.core.fingerprint import fingerprint
 from maskwright.tokens.manifest import Manifest, TokenizerEntry, save_manifest
-from maskwright.tokens.shard_writing import ShardWriter, write_array
+from maskwright.tokens.shard_writing import write_array
 from maskwright.tokens.tokenizer import Tokenizer
 
 TEXTS = [tiny_world.text(random.Random(number), "harbour", 5) for number in range(60)]

@@ -9,7 +9,7 @@
     <output>/data_report.html      the same for people
     <output>/timings.json          how long the stages took
     <output>/inputs.json           what each input looked like
-    <output>/work/                 results of tasks, until the run is finished
+    <output>/work                  results of tasks, until the run is finished
     <output>/manifest.json         published last; a folder with it is whole
 
 The stages and their order are in `preparation/`.

@@ -7,7 +7,7 @@ size of the shard.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,9 @@ import numpy.typing as npt
 
 from ..core.files import atomic_open, storage_errors
 from ..core.inventory import FileEntry
-from .manifest import Shard, Split
-from .tokenizer import Tokenizer
+from .manifest import Shard
 
-__all__ = ["EncodedDocuments", "ShardWriter", "WrittenShard", "token_dtype", "write_array", "write_shard"]
+__all__ = ["EncodedDocuments", "WrittenShard", "token_dtype", "write_array", "write_shard"]
 
 
 def token_dtype(vocab_size: int) -> str:
@@ -142,52 +141,3 @@ def write_shard(
         sentences=ends_of_sentences.entry() if ends_of_sentences else None,
     )
     return WrittenShard(shard, token_counts)
-
-
-class ShardWriter:
-    """Cuts a stream of encoded documents into shards of one split.
-
-    Args:
-        folder: the data folder.
-        split: name of the split, which becomes a folder.
-        tokenizer: gives the closing id and the type.
-        tokens_per_shard: a shard is closed when it has at least so many.
-    """
-
-    def __init__(self, folder: Path, split: str, tokenizer: Tokenizer, tokens_per_shard: int) -> None:
-        self.folder, self.split, self.tokenizer = folder, split, tokenizer
-        self.tokens_per_shard = tokens_per_shard
-        self.dtype = np.dtype(token_dtype(tokenizer.vocab_size))
-        self.token_counts = np.zeros(tokenizer.vocab_size, np.int64)
-        self.num_text_bytes = 0
-        self._shards: list[Shard] = []
-        self._batches: list[EncodedDocuments] = []
-        self._pending = 0
-
-    def add(self, texts: Sequence[str]) -> None:
-        """Encode some documents and add them."""
-        batch = EncodedDocuments(*self.tokenizer.encode_batch(texts))
-        self.num_text_bytes += sum(len(text.encode()) for text in texts)
-        self._batches.append(batch)
-        self._pending += len(batch.ids) + len(batch.counts)
-        if self._pending >= self.tokens_per_shard:
-            self._close()
-
-    def _close(self) -> None:
-        written = write_shard(
-            self.folder,
-            self.split,
-            len(self._shards),
-            self._batches,
-            vocab_size=self.tokenizer.vocab_size,
-            eos_id=self.tokenizer.eos_id,
-        )
-        self._shards.append(written.shard)
-        self.token_counts += written.token_counts
-        self._batches, self._pending = [], 0
-
-    def finish(self) -> Split:
-        """Write what is left and describe the split."""
-        if self._pending:
-            self._close()
-        return Split(shards=tuple(self._shards), num_text_bytes=self.num_text_bytes)

@@ -20,11 +20,10 @@ from ..core.errors import ShardError
 from ..core.files import storage_errors
 from ..core.inventory import FileEntry
 from .manifest import REMEDY, Manifest, load_manifest
-from .shard_writing import EncodedDocuments, ShardWriter, WrittenShard, token_dtype, write_array, write_shard
+from .shard_writing import EncodedDocuments, WrittenShard, token_dtype, write_array, write_shard
 
 __all__ = [
     "EncodedDocuments",
-    "ShardWriter",
     "SourceTokens",
     "TokenData",
     "WrittenShard",

@@ -12,7 +12,6 @@ from maskwright.corpus.dedup.contamination import (
     Match,
     SetCounts,
     check_contamination,
-    contamination_step,
 )
 from maskwright.corpus.document import Drop
 
@@ -119,11 +118,11 @@ def test_drops_or_flags():
     detail = "first: " + " ".join(plain_words(LONG)[:13])
     clean, dirty = document("clean"), document(LONG)
     assert check_contamination([clean, dirty], index, "drop") == [clean, Drop("contaminated", detail)]
-    flagged = contamination_step(index, "flag")(dirty)
+    flagged = check_contamination([dirty], index, "flag")[0]
     assert flagged.meta == {"contaminated": detail}
     assert flagged.text == LONG
-    assert contamination_step(index, "drop")(dirty) == Drop("contaminated", detail)
-    assert contamination_step(index, "flag")(clean) is clean
+    assert check_contamination([dirty], index, "drop")[0] == Drop("contaminated", detail)
+    assert check_contamination([clean], index, "flag")[0] is clean
 
 
 def test_an_empty_index_finds_nothing():

@@ -10,7 +10,7 @@ from .bands import Bands, band_edges, choose_bands, probability_curve, write_ban
 from .buckets import bucket_ranges
 from .clusters import choose_copies, connect
 from .config import ContaminationConfig, DeduplicationConfig, EvaluationConfig, LinesConfig, NearConfig
-from .contamination import ContaminationIndex, check_contamination, contamination_step
+from .contamination import ContaminationIndex, check_contamination
 from .evaluation import evaluation_texts
 from .exact import ExactDedup, digest_array, exact_duplicates, text_digest, write_digests
 from .lines import remove_lines, repeated_lines, write_lines
@@ -34,7 +34,6 @@ __all__ = [
     "choose_bands",
     "choose_copies",
     "connect",
-    "contamination_step",
     "digest_array",
     "evaluation_texts",
     "exact_duplicates",

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from ...core.errors import DataError
 from ...core.files import read_bytes, write_bytes
-from ..document import Document, Drop, Step
+from ..document import Document, Drop
 from .runs import Runs, runs_of
 from .words import TextWords, hash_words, word_strings
 
@@ -39,7 +39,6 @@ __all__ = [
     "Match",
     "SetCounts",
     "check_contamination",
-    "contamination_step",
 ]
 
 Action = Literal["drop", "flag"]
@@ -222,18 +221,6 @@ def check_contamination(
         else:
             answers.append(dataclasses.replace(document, meta={**document.meta, CONTAMINATED: detail}))
     return answers
-
-
-def contamination_step(index: ContaminationIndex, action: Action) -> Step:
-    """A step that drops or flags contaminated documents, one by one; see `check_contamination`.
-
-    Short documents cost some 0.1 ms each, whatever their length; checking many at once does not.
-    """
-
-    def step(document: Document) -> Document | Drop:
-        return check_contamination([document], index, action)[0]
-
-    return step
 
 
 def _firsts(hashes: Any, texts: Any, starts: Any) -> tuple[Any, Any, Any]:
