@@ -16,7 +16,7 @@ QUICK := not slow and not gpu and not browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-all test-slow test-browser check lint types layers docs bench format clean
+.PHONY: help setup demo test test-all test-slow test-browser check lint types layers docs bench bench-gpu format clean
 
 help:  ## this list
 	@echo "make TARGET; every target sets up .venv first if that is due"
@@ -68,6 +68,9 @@ docs: $(STAMP)  ## the documentation, into site/; any warning is an error
 bench: $(STAMP)  ## speed and memory against transformers; cost of the loader
 	$(BIN)/python benchmarks/bench_pretrain_cpu.py
 	$(BIN)/python benchmarks/bench_loader.py
+
+bench-gpu: $(STAMP)  ## speed on a CUDA device against the Trainer of transformers
+	$(BIN)/python benchmarks/bench_gpu.py
 
 format: $(STAMP)  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .

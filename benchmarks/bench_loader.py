@@ -16,6 +16,7 @@ from maskwright.model.encoder import initialize
 from maskwright.model.heads import MaskedLM
 from maskwright.objectives.masking import Masker, MaskingConfig
 from maskwright.objectives.mlm import MaskedLMStream, masked_lm_loss
+from maskwright.objectives.step_sizes import StepSizes
 from maskwright.parallel.single import SingleEngine
 from maskwright.tokens.manifest import Manifest, Shard, Split, TokenizerEntry
 from maskwright.tokens.shards import TokenData, write_array
@@ -58,7 +59,7 @@ def _median(action: Any, times: int) -> float:
 def _case(folder: Path, size: str, vocab: int, batch: int, length: int) -> dict[str, Any]:
     samples = SampleStream(_data(folder, vocab, 20_000_000), length, 0, 2, seed=0)
     masker = Masker(MaskingConfig(), 0, vocab, vocab - 1, (*SPECIAL, vocab - 1))
-    stream = MaskedLMStream(samples, masker, batch, batch)
+    stream = MaskedLMStream(samples, masker, StepSizes(samples, lambda consumed: batch, batch))
     load = _median(stream.next_step, 50)
     config = EncoderConfig(vocab_size=vocab, max_position_embeddings=length + 2, **MODEL_SIZES[size])
     model = MaskedLM(config)
@@ -67,7 +68,7 @@ def _case(folder: Path, size: str, vocab: int, batch: int, length: int) -> dict[
     (micro,) = stream.next_step()
 
     def step() -> None:
-        engine.forward_backward(masked_lm_loss, micro, micro.num_targets)
+        engine.forward_backward(masked_lm_loss, micro, micro.targets)
         engine.step(1e-4)
 
     seconds = _median(step, 3)

@@ -25,6 +25,7 @@ __all__ = [
     "import_",
     "inspect",
     "load",
+    "monitor",
     "prepare",
     "pretrain",
 ]
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         import_,
         inspect,
         load,
+        monitor,
         prepare,
         pretrain,
     )

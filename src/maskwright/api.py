@@ -26,6 +26,7 @@ __all__ = [
     "import_",
     "inspect",
     "load",
+    "monitor",
     "prepare",
     "pretrain",
 ]
@@ -131,8 +132,9 @@ def evaluate(
 
     Args:
         model: a finished run or a Hugging Face folder.
-        *overrides: `key=value` texts.
-        data: labelled file for a classifier, data folder for a language model.
+        *overrides: `key=value` texts; `task=...` where the data does not tell what to measure.
+        data: labelled file for a classifier; data folder, minimal pairs or plain texts for a language
+            model.
         output: folder for the numbers; None writes nothing.
 
     Returns:
@@ -168,11 +170,30 @@ def inspect(
     shard: int | None = None,
     split: str = "train",
     verify: bool = False,
+    words: bool = False,
 ) -> dict[str, Any]:
     """Describe a data folder, a run or a model; see `maskwright inspect --help`."""
     from .jobs.inspect import inspect_folder
 
-    return inspect_folder(Path(path), document=document, shard=shard, split=split, verify=verify)
+    return inspect_folder(Path(path), document=document, shard=shard, split=split, verify=verify, words=words)
+
+
+def monitor(*runs: str | Path) -> list[dict[str, Any]]:
+    """How runs stand now.
+
+    Args:
+        *runs: folders of runs, or folders that hold runs up to two levels below.
+
+    Returns:
+        One mapping a run with `run`, `state` (waiting, running, stale, stopped, finished), `step`,
+        `total_steps`, `seconds_left`, the newest numbers, `losses`, `validations` and `events`.
+
+    Raises:
+        DataError: a path is a file, or holds prepared data.
+    """
+    from .jobs.monitor import monitor_runs
+
+    return monitor_runs([Path(run) for run in runs])
 
 
 def export(
@@ -182,56 +203,79 @@ def export(
     output: str | Path,
     sequence_length: int | None = None,
     sentences: bool = False,
+    tokenizer: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write a data folder for other trainers; see `maskwright export --help`.
+    """Write a model for `transformers`, or a data folder for other trainers.
 
     Args:
-        path: a data folder.
-        to: `megatron` or `hf-dataset`.
+        path: a run, a checkpoint or a Hugging Face folder for `hf`; else a data folder.
+        to: `hf` for a model; `megatron` or `hf-dataset` for data.
         output: folder to write to.
         sequence_length: hf-dataset: tokens of a row; None writes whole documents.
         sentences: megatron: make each sentence a sequence.
+        tokenizer: hf: where the model's tokenizer is, if not where the run has it.
+
+    Returns:
+        What was written; for a model also how its outputs compare with those of `transformers`.
 
     Raises:
-        UserError: something given cannot be used.
+        UserError: something given cannot be used, or the outputs of the model differ.
     """
-    from .jobs.convert import export_data
+    from .jobs.convert import export_folder
 
-    return export_data(Path(path), to, Path(output), sequence_length=sequence_length, sentences=sentences)
+    return export_folder(
+        Path(path),
+        to,
+        Path(output),
+        sequence_length=sequence_length,
+        sentences=sentences,
+        tokenizer=_path(tokenizer),
+    )
 
 
 def import_(
+    model: str | Path | None = None,
     *,
-    train: str | Path,
-    validation: str | Path,
-    tokenizer: str | Path,
     output: str | Path,
+    train: str | Path | None = None,
+    validation: str | Path | None = None,
+    tokenizer: str | Path | None = None,
     closing_id: int | None = None,
     sentences: bool = False,
 ) -> dict[str, Any]:
-    """Make a data folder of Megatron datasets; see `maskwright import --help`.
+    """Bring in a model of Hugging Face or fairseq, or make a data folder of Megatron datasets.
 
     Args:
+        model: a Hugging Face folder, or a `model.pt` of fairseq; None for data.
+        output: the folder to make.
         train: path of the training dataset, without `.bin` and `.idx`.
         validation: path of the validation dataset.
-        tokenizer: what made the ids: a folder or a `tokenizer.json`.
-        output: the data folder.
+        tokenizer: what made the ids: a folder or a `tokenizer.json`; for a model only if it is not
+            beside it.
         closing_id: id that closes documents there; that of `</s>` by default.
         sentences: take each sequence as a sentence.
 
-    Raises:
-        UserError: something given cannot be used.
-    """
-    from .jobs.convert import import_data
+    Returns:
+        What was read; for a model also how its outputs compare with those of `transformers`.
 
-    return import_data(
-        Path(train),
-        Path(validation),
-        Path(tokenizer),
+    Raises:
+        UserError: something given cannot be used, or the outputs of the model differ.
+    """
+    from .jobs.convert import import_folder
+
+    return import_folder(
+        _path(model),
         Path(output),
+        train=_path(train),
+        validation=_path(validation),
+        tokenizer=_path(tokenizer),
         closing_id=closing_id,
         sentences=sentences,
     )
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
 
 
 def doctor(path: str | Path = ".") -> dict[str, Any]:

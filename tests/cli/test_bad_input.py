@@ -144,7 +144,7 @@ class TestRecipes:
                 "model.size=huge",
                 "\"model.size\" is 'huge', expected 'tiny', 'small', 'base', 'large', 'xl' or 'xxl'",
             ),
-            ("precision=fp16", "\"precision\" is 'fp16', expected 'auto', 'fp32' or 'bf16'"),
+            ("precision=fp8", "\"precision\" is 'fp8', expected 'auto', 'fp32', 'bf16' or 'fp16'"),
             ("masking.random_share=0.5", "mask_share 0.8 and random_share 0.5 add up to more than 1"),
             (
                 "model.num_attention_heads=3",

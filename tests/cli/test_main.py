@@ -12,7 +12,7 @@ from maskwright.cli import main as main_module
 
 COMMANDS = [
     *("demo", "doctor", "evaluate", "export", "finetune", "import", "inspect", "predict", "prepare"),
-    "pretrain",
+    *("monitor", "pretrain"),
 ]
 
 

@@ -200,8 +200,8 @@ def test_a_classifier_drops_in_training_alone(ids):
     [
         (None, r"has no config\.json; give the folder of an exported model"),
         ("[]", "holds a list, expected the config of a model"),
-        ("{}", 'model_type is "None", expected "roberta"'),
-        ('{"model_type": "bert"}', 'model_type is "bert", expected "roberta"'),
+        ("{}", 'model_type is "None", expected roberta, xlm-roberta, camembert, bert'),
+        ('{"model_type": "gpt2"}', 'model_type is "gpt2", expected roberta'),
         ('{"model_type": "roberta", "hidden_act": "relu"}', 'hidden_act is "relu", only "gelu" is supported'),
         ('{"model_type": "roberta", "hidden_size": "wide"}', "\"hidden_size\" is 'wide', expected integer"),
         (

@@ -10,6 +10,7 @@ from maskwright.model.encoder import initialize
 from maskwright.model.heads import MaskedLM
 from maskwright.objectives.masking import Masker, MaskingConfig
 from maskwright.objectives.mlm import MaskedLMStream, fixed_batches, mask_batch, masked_lm_loss
+from maskwright.objectives.step_sizes import StepSizes
 from maskwright.tokens.shards import TokenData, open_split
 from maskwright.tokens.stream import SampleStream
 from maskwright.tokens.tokenizer import Tokenizer
@@ -28,7 +29,8 @@ def make(data_folder, tokenizer):
         samples = SampleStream(open_split(data_folder, "train"), length, 0, 2, seed)
         config = MaskingConfig(mlm_probability=probability)
         masker = Masker(config, seed, tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids)
-        return MaskedLMStream(samples, masker, batch, micro, rank, world)
+        sizes = StepSizes(samples, lambda consumed: batch, micro)
+        return MaskedLMStream(samples, masker, sizes, rank=rank, world_size=world)
 
     return make_stream
 
@@ -74,9 +76,15 @@ def test_labels_are_the_original_tokens(make, tokenizer):
     assert torch.equal(batch.ids_N[untouched], ids[untouched])
     assert not np.isin(batch.labels_M.numpy(), tokenizer.special_ids).any()
     eligible = (original.positions >= 0) & ~np.isin(original.ids, tokenizer.special_ids)
-    assert batch.num_eligible == eligible.sum()
-    assert batch.counts == {"eligible": int(eligible.sum()), "real_tokens": 12 * LENGTH}
+    number = int(eligible.sum())
+    assert batch.counts == {
+        "eligible": number,
+        "expected_targets": pytest.approx(number * 0.5),
+        "mask_variance": pytest.approx(number * 0.25),
+        "real_tokens": 12 * LENGTH,
+    }
     assert (batch.num_targets, batch.num_tokens) == (len(batch.targets_M), 12 * LENGTH)
+    assert batch.targets == {"loss": len(batch.targets_M)}
 
 
 def test_a_batch_over_two_epochs_uses_the_masks_of_each(make):
@@ -95,7 +103,7 @@ def test_masks_change_with_the_epoch(make):
         positions = set()
         for sample in range(epoch * number, epoch * number + number):
             batch = mask_batch(stream.samples, stream.masker, sample, 1, None)
-            positions |= set(stream.samples.batch(sample, 1).positions[0][batch.targets_M.numpy()].tolist())
+            positions |= set(stream.samples.batch(sample, 1).positions[batch.targets_M.numpy()].tolist())
         masked.append(positions)
     both = len(masked[0] & masked[1]) / len(masked[0])
     assert 0.05 < both < 0.3
@@ -111,19 +119,19 @@ def test_a_repeated_source_gets_other_masks_while_the_rest_is_in_its_first_epoch
     samples = SampleStream(TokenData(data_folder, mixed, "train"), LENGTH, 0, 2, 3)
     number, first = samples.samples_per_epoch, samples.data.sources[1].first
     batch = samples.batch(0, number)
-    inside = (batch.positions >= first).any(axis=1)
+    positions = batch.positions.reshape(number, -1)
+    inside = (positions >= first).any(axis=1)
     assert set(batch.epoch[~inside].tolist()) == {0}
     assert set(batch.epoch[inside].tolist()) == {0, 1, 2}
     masked = {epoch: set() for epoch in range(3)}
     for row in np.flatnonzero(inside):
         one = mask_batch(samples, make().masker, int(row), 1, None)
-        masked[int(batch.epoch[row])] |= set(batch.positions[row][one.targets_M.numpy()].tolist())
+        masked[int(batch.epoch[row])] |= set(positions[row][one.targets_M.numpy()].tolist())
     for epoch in range(2):
         both = len(masked[epoch] & masked[epoch + 1]) / len(masked[epoch])
         assert 0.02 < both < 0.35
-    plain = MaskedLMStream(make().samples, make().masker, 12, 12).state()
     with pytest.raises(CheckpointError, match="the checkpoint was made with data"):
-        MaskedLMStream(samples, make().masker, 12, 12).restore(plain)
+        MaskedLMStream(samples, make().masker, make().sizes).restore(make().state())
 
 
 def test_validation_batches_never_change(make, data_folder):
@@ -184,11 +192,17 @@ def test_the_loss_is_a_sum(make, tokenizer):
     initialize(model, 0, 0.1)
     (whole,) = make().next_step()
     parts = make(micro=5).next_step()
-    loss, sums = masked_lm_loss(model, whole, train=False)
-    losses = [masked_lm_loss(model, part, train=False) for part in parts]
-    assert loss.item() == pytest.approx(sum(value.item() for value, _ in losses), rel=1e-6)
-    assert sums["correct"].item() == sum(counts["correct"].item() for _, counts in losses)
-    dropped, _ = masked_lm_loss(model, whole, train=True)
-    assert dropped.item() != loss.item()
+
+    def measure(batch, *, train=False):
+        losses, sums = masked_lm_loss(model, batch, train=train)
+        assert (losses.keys(), sums.keys()) == ({"loss"}, {"correct"})
+        return losses["loss"].item(), sums["correct"].item()
+
+    loss, correct = measure(whole)
+    found = [measure(part) for part in parts]
+    assert loss == pytest.approx(sum(value for value, _ in found), rel=1e-6)
+    assert correct == sum(number for _, number in found)
+    dropped, _ = measure(whole, train=True)
+    assert dropped != loss
     with torch.no_grad():
-        assert masked_lm_loss(model, whole, train=True)[0].item() == dropped.item()
+        assert measure(whole, train=True)[0] == dropped

@@ -13,15 +13,19 @@ from maskwright.model.encoder import initialize
 from maskwright.model.heads import MaskedLM
 from maskwright.objectives.masking import Masker, MaskingConfig
 from maskwright.objectives.mlm import MaskedLMStream, masked_lm_loss
+from maskwright.objectives.step_sizes import StepSizes
 from maskwright.parallel.single import SingleEngine
 from maskwright.tokens.shards import open_split
 from maskwright.tokens.stream import SampleStream
 from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
 
+ONE = {"loss": 1}
+
 
 def stream(data_folder, micro):
     samples = SampleStream(open_split(data_folder, "train"), 32, 0, 2, 0)
-    return MaskedLMStream(samples, Masker(MaskingConfig(), 0, 400, 399, (0, 1, 2, 3, 399)), 12, micro)
+    sizes = StepSizes(samples, lambda consumed: 12, micro)
+    return MaskedLMStream(samples, Masker(MaskingConfig(), 0, 400, 399, (0, 1, 2, 3, 399)), sizes)
 
 
 def engine(dropout=0.1, precision="fp32", max_grad_norm=0.0, lr=1e-2):
@@ -42,10 +46,8 @@ def engine(dropout=0.1, precision="fp32", max_grad_norm=0.0, lr=1e-2):
 
 def accumulate(found, batches):
     total = found.total(sum(batch.num_targets for batch in batches))
-    sums = [found.forward_backward(masked_lm_loss, batch, total) for batch in batches]
-    if found.masters is not found.parameters:
-        found._collect()
-    gradient = torch.cat([p.grad.flatten() for p in found.masters])
+    sums = [found.forward_backward(masked_lm_loss, batch, {"loss": total}) for batch in batches]
+    gradient = torch.cat([value.flatten() for value in found.masters.gradients().values()])
     return gradient, {name: sum(part[name] for part in sums) for name in sums[0]}
 
 
@@ -73,9 +75,9 @@ def test_dropout_is_the_only_difference_between_training_and_evaluation(data_fol
     (batch,) = stream(data_folder, 12).next_step()
     still, dropping = engine(0.0), engine(0.1)
     plain = still.forward(masked_lm_loss, batch)
-    assert still.forward_backward(masked_lm_loss, batch, 1) == plain
+    assert still.forward_backward(masked_lm_loss, batch, ONE) == plain
     assert dropping.forward(masked_lm_loss, batch) == plain
-    assert dropping.forward_backward(masked_lm_loss, batch, 1)["loss_sum"] != plain["loss_sum"]
+    assert dropping.forward_backward(masked_lm_loss, batch, ONE)["loss_sum"] != plain["loss_sum"]
 
 
 class Line(nn.Module):
@@ -88,7 +90,7 @@ class Line(nn.Module):
 
 
 def product(model, batch, *, train):
-    return (model.weight * batch).sum() + model.bias.sum(), {}
+    return {"loss": (model.weight * batch).sum() + model.bias.sum()}, {}
 
 
 def make_sgd(named):
@@ -99,9 +101,9 @@ def make_sgd(named):
 def test_gradients_are_scaled_down_to_the_limit(limit, scale):
     found = SingleEngine(Line(), make_sgd, "cpu", "fp32", limit)
     # Gradients: (1, sqrt(23)) of the weight and 1 of the bias, together of norm 5.
-    found.forward_backward(product, torch.tensor([[1.0, 23**0.5]]), 1)
+    found.forward_backward(product, torch.tensor([[1.0, 23**0.5]]), ONE)
     outcome = found.step(0.1)
-    assert outcome.grad_norm == pytest.approx(5)
+    assert outcome.norms.total == pytest.approx(5)
     assert outcome.applied
     expected = [3 - 0.1 * scale, 4 - 0.1 * scale * 23**0.5]
     assert found.model.weight[0].tolist() == pytest.approx(expected)
@@ -120,14 +122,14 @@ def test_a_gradient_that_is_not_finite_changes_nothing(data_folder, bad, precisi
     moments = {name: state["exp_avg"].clone() for name, state in found.state()["optimizer"].items()}
 
     def broken(model, batch, *, train):
-        loss, sums = masked_lm_loss(model, batch, train=train)
-        return loss * bad, sums
+        losses, sums = masked_lm_loss(model, batch, train=train)
+        return {"loss": losses["loss"] * bad}, sums
 
-    found.forward_backward(broken, batches[0], 1)
-    found.forward_backward(masked_lm_loss, batches[1], 1)
+    found.forward_backward(broken, batches[0], ONE)
+    found.forward_backward(masked_lm_loss, batches[1], ONE)
     outcome = found.step(1e-2)
     assert not outcome.applied
-    assert not np.isfinite(outcome.grad_norm)
+    assert not np.isfinite(outcome.norms.total)
     assert all(torch.equal(value, before[name]) for name, value in found.weights().items())
     state = found.state()["optimizer"]
     assert all(torch.equal(state[name]["exp_avg"], value) for name, value in moments.items())
@@ -140,7 +142,7 @@ def test_bf16_keeps_fp32_copies():
     found = SingleEngine(Line(), make_sgd, "cpu", "bf16", 0.0)
     assert found.model.weight.dtype == torch.bfloat16
     for _ in range(100):
-        found.forward_backward(product, torch.ones(1, 2, dtype=torch.bfloat16), 1)
+        found.forward_backward(product, torch.ones(1, 2, dtype=torch.bfloat16), ONE)
         found.step(1e-4)
     # A hundred steps of 1e-4 are lost one by one in bf16, whose neighbours of 3 lie 1/64 apart.
     assert found.weights()["weight"].tolist()[0] == pytest.approx([2.99, 3.99], abs=1e-4)
@@ -210,7 +212,7 @@ def test_dropout_on_a_gpu_follows_the_batch():
         model = MaskedLM(config)
         initialize(model, 0, 0.1)
         found = SingleEngine(model, optimizer_factory(OptimizerConfig()), "cuda", "fp32", 0.0)
-        return [found.forward_backward(masked_lm_loss, batch, 1)["loss_sum"] for _ in range(2)]
+        return [found.forward_backward(masked_lm_loss, batch, ONE)["loss_sum"] for _ in range(2)]
 
     first = losses(1, 2, 3)
     assert first[0] == first[1]

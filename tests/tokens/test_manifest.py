@@ -277,3 +277,13 @@ def test_a_manifest_that_was_read_is_not_read_again(folder):
     manifest = load_manifest(folder)
     (folder / "manifest.json").unlink()
     assert open_split(folder, "train", manifest).manifest is manifest
+
+
+def test_words_fit_their_file_and_make_other_data():
+    words = FileEntry(path="w", num_bytes=1, sha256="w")
+    with pytest.raises(ValueError, match="w has 1 bytes, 9 entries need 2"):
+        manifest_of(
+            {"words": words, "num_tokens": 9, "tokens": FileEntry(path="t", num_bytes=18, sha256="t")}
+        )
+    small = {"num_tokens": 8, "tokens": FileEntry(path="t", num_bytes=16, sha256="t")}
+    assert manifest_of({**small, "words": words}).fingerprint != manifest_of(small).fingerprint

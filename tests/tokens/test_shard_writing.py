@@ -140,7 +140,7 @@ def test_the_cutting_of_shards_changes_no_batch(sources, places, repeats):
         whole = data_of(Path(one), {name: [documents] for name, documents in named.items()}, shares)
         parts = data_of(Path(other), {name: cut(items, places) for name, items in named.items()}, shares)
         batches = [SampleStream(data, 6, 0, EOS, 3).batch(5, 60) for data in (whole, parts)]
-    for name in ("ids", "positions", "samples", "epoch"):
+    for name in ("ids", "positions", "lengths", "samples", "epoch"):
         assert np.array_equal(getattr(batches[0], name), getattr(batches[1], name))
     row = list(itertools.chain(*([*document, EOS] for documents in sources for document in documents)))
     inside = batches[0].positions >= 0
@@ -236,7 +236,7 @@ def test_opening_looks_at_no_shard_and_a_sample_at_its_own(large, monkeypatch):
     assert looks == ["token_counts.bin"]
     for first in (0, 10**3, 10**9):
         del looks[:]
-        assert samples.batch(first, 1).ids.shape == (1, 514)
+        assert samples.batch(first, 1).ids.shape == (514,)
         assert len(looks) <= 2
         assert all(path.endswith(".tokens") for path in looks)
 
@@ -287,3 +287,38 @@ def test_statistics_of_nothing(tmp_path):
     found = split_statistics(data_of(tmp_path, {"web": [[]]}))
     assert found["document_tokens"] == {}
     assert found["sources"]["web"]["share"] == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    batches=st.lists(st.lists(st.lists(st.booleans(), max_size=9), max_size=4), max_size=5),
+)
+def test_begins_of_words_come_back(tmp_path_factory, batches):
+    folder = tmp_path_factory.mktemp("words")
+    written = write_shard(
+        folder,
+        "train",
+        0,
+        [
+            encoded([[7] * len(flags) for flags in batch])._replace(
+                word_begins=np.array([flag for flags in batch for flag in flags], bool)
+            )
+            for batch in batches
+        ],
+        vocab_size=VOCAB,
+        eos_id=EOS,
+        words=True,
+    ).shard
+    rows = [flags for batch in batches for flags in batch]
+    expected = [flag for flags in rows for flag in [*flags, True]]
+    assert written.num_words == sum(map(sum, rows))
+    assert written.words.num_bytes == -(-len(expected) // 8)
+    publish(folder, {"train": [written]})
+    data = open_split(folder, "train")
+    assert data.has_words
+    assert data.words(0, data.num_tokens).tolist() == expected
+    for start in range(len(expected)):
+        assert data.words(start, len(expected) - start).tolist() == expected[start:]
+        assert data.words(start // 2, start // 3).tolist() == expected[start // 2 : start // 2 + start // 3]
+    with pytest.raises(IndexError, match="lie outside 0 to"):
+        data.words(1, len(expected))

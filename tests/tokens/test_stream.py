@@ -39,6 +39,14 @@ def mixed(sources, length=10, seed=1, *, shuffle=True):
     return SampleStream(Row(*sources), length, 0, 2, seed, shuffle=shuffle)
 
 
+PER_SAMPLE, PER_TOKEN = ("lengths", "samples", "epoch"), ("ids", "positions")
+
+
+def rows(batch, name="ids"):
+    """What a batch says of the tokens of each sample."""
+    return [part.tolist() for part in np.split(getattr(batch, name), np.cumsum(batch.lengths)[:-1])]
+
+
 SIZES = st.integers(8, 400)
 LENGTHS = st.integers(3, 10)
 
@@ -65,18 +73,20 @@ def test_an_epoch_has_every_token_of_its_windows_once(num_tokens, length, seed, 
 def test_any_place_is_reached_at_once(num_tokens, length, first, count):
     samples = stream(num_tokens, length)
     whole, part = samples.batch(0, first + count), samples.batch(first, count)
-    for name in ("ids", "positions", "samples", "epoch"):
+    for name in PER_SAMPLE:
         assert np.array_equal(getattr(part, name), getattr(whole, name)[first:])
+    for name in PER_TOKEN:
+        assert rows(part, name) == rows(whole, name)[first:]
 
 
 def test_a_window_with_its_specials():
     batch = stream(100, shuffle=False).batch(3, 2)
-    assert batch.ids.tolist() == [[0, *range(34, 42), 2], [0, *range(42, 50), 2]]
-    assert batch.positions.tolist() == [[-1, *range(24, 32), -1], [-1, *range(32, 40), -1]]
+    assert batch.ids.tolist() == [0, *range(34, 42), 2, 0, *range(42, 50), 2]
+    assert batch.positions.tolist() == [-1, *range(24, 32), -1, -1, *range(32, 40), -1]
+    assert batch.lengths.tolist() == [10, 10]
+    assert (batch.token_types, batch.next_labels) == (None, None)
     assert batch.samples.tolist() == [3, 4]
-    assert {array.dtype for array in (batch.ids, batch.positions, batch.samples, batch.epoch)} == {
-        np.dtype("int64")
-    }
+    assert {getattr(batch, name).dtype for name in PER_SAMPLE + PER_TOKEN} == {np.dtype("int64")}
 
 
 def test_epochs_differ_in_order_and_in_cuts():
@@ -94,7 +104,7 @@ def test_a_batch_over_the_end_of_an_epoch():
     batch = samples.batch(number - 2, 4)
     assert batch.epoch.tolist() == [0, 0, 1, 1]
     for part, first, count in ((slice(2), number - 2, 2), (slice(2, 4), number, 2)):
-        assert np.array_equal(batch.ids[part], samples.batch(first, count).ids)
+        assert rows(batch)[part] == rows(samples.batch(first, count))
 
 
 def test_the_seed_decides_the_order():
@@ -106,7 +116,7 @@ def test_the_seed_decides_the_order():
 def test_exactly_one_window():
     samples = stream(8)
     assert samples.samples_per_epoch == 1
-    assert samples.batch(0, 3).ids.tolist() == [[0, *range(10, 18), 2]] * 3
+    assert samples.batch(0, 3).ids.tolist() == [0, *range(10, 18), 2] * 3
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -210,7 +220,7 @@ def test_a_batch_is_its_smaller_batches(sources, first, cuts):
     for count in cuts:
         parts.append(samples.batch(done, count))
         done += count
-    for name in ("ids", "positions", "samples", "epoch"):
+    for name in PER_TOKEN + PER_SAMPLE:
         joined = np.concatenate([getattr(part, name) for part in parts])
         assert np.array_equal(getattr(whole, name), joined)
 
@@ -275,6 +285,21 @@ def test_a_batch_over_blocks_of_the_order():
     starts, _ = samples.starts(1000, 3000)
     assert np.array_equal(starts, [samples.starts(number, 1)[0][0] for number in range(1000, 4000)])
     assert len(samples.starts(0, 0)[0]) == 0
+    assert len(samples.batch(5, 0).ids) == 0
+
+
+@settings(deadline=None)
+@given(num_tokens=SIZES, length=LENGTHS, first=st.integers(0, 10**9), tokens=st.integers(0, 40_000))
+def test_a_budget_of_tokens(num_tokens, length, first, tokens):
+    samples = stream(num_tokens, length)
+    assert samples.count_for_budget(first, tokens) == max(1, tokens // length)
+    assert samples.sample_lengths(first, 3).tolist() == [length] * 3
+
+
+def test_what_an_epoch_leaves_out():
+    assert stream(100).tokens_left_out == 100 - 11 * 8
+    assert stream(100, shuffle=False).tokens_left_out == 100 - 12 * 8
+    assert mixed([(100, 1.0), (7, 1.0), (5, 0.0)]).tokens_left_out == 100 - 11 * 8 + 7
 
 
 def test_real_shards(data_folder):

@@ -54,7 +54,7 @@ def test_words_are_learned_from_text_without_spaces():
 
 
 def test_a_large_sample_is_thinned_evenly(monkeypatch):
-    sample = train._Sample(CHINESE)
+    sample = train.Sample(CHINESE)
     whole = [piece for pieces in sample.pieces() for piece in pieces]
     assert sum(map(len, train._RUN.findall("".join(whole)))) == sample.unspaced_characters
     assert max(map(len, train._RUN.findall("\n".join(whole)))) == train._PIECE
@@ -70,7 +70,7 @@ def test_a_large_sample_is_thinned_evenly(monkeypatch):
 
 
 def test_endless_words_are_cut():
-    sample = train._Sample(["x" * 1000, "a b", "y" * 64, " " + "z" * 65])
+    sample = train.Sample(["x" * 1000, "a b", "y" * 64, " " + "z" * 65])
     pieces = [piece for pieces in sample.pieces() for piece in pieces]
     assert max(map(len, pieces)) == 65  # a space before 64 letters
     assert "".join(pieces) == "x" * 1000 + "a b" + "y" * 64 + " " + "z" * 65

@@ -17,7 +17,7 @@ from maskwright.core.errors import CheckpointError, ConfigError, DataError, Inte
 from maskwright.jobs.pretrain import pretrain_model
 from maskwright.tokens.tokenizer import Tokenizer
 from maskwright.training import pretraining
-from maskwright.training.mlm_evaluation import evaluate_export
+from maskwright.training.evaluation import evaluate_export
 from maskwright.training.pretrain_config import PretrainConfig
 from maskwright.training.pretraining import run_pretraining
 

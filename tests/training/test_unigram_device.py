@@ -40,7 +40,7 @@ def test_devices(monkeypatch):
 @pytest.mark.parametrize("native", [True, False])
 def test_precisions(monkeypatch, native):
     monkeypatch.setattr(device_module, "native_bf16", lambda: native)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     for device in ("cpu", "cuda"):
         assert resolve_precision("auto", device) == ("bf16" if native else "fp32")
         assert resolve_precision("fp32", device) == "fp32"

@@ -26,6 +26,7 @@ from .doctor import doctor
 from .evaluate import evaluate
 from .finetune import finetune
 from .inspect import inspect
+from .monitor import monitor
 from .predict import predict
 from .prepare import prepare
 from .pretrain import pretrain
@@ -58,7 +59,7 @@ def _escaping(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (prepare, pretrain, finetune, evaluate, predict, inspect, doctor, demo, export):
+for command in (prepare, pretrain, finetune, evaluate, predict, inspect, monitor, doctor, demo, export):
     app.command()(_escaping(command))
 app.command("import")(_escaping(import_))
 

@@ -198,7 +198,9 @@ def read_placed_lines(
     """Cut a stream into lines from the first of a span on, as `read_lines` does, with their places.
 
     Args:
-        stream, path, span: as for `read_lines`.
+        stream: as for `read_lines`.
+        path: likewise.
+        span: likewise.
         stop: lines that begin here or later are not read.
 
     Yields:

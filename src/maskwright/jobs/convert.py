@@ -1,4 +1,7 @@
-"""Token data to the files of other trainers, and theirs to ours."""
+"""What others made to ours, and ours to what others read: token data, and models.
+
+Which of the two is meant is told by the target or the arguments. Models need torch, data does not.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,103 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigError, DataError
+from ..core.files import read_json
 from ..core.lock import lock_folder
 from ..tokens.interchange import export_hf_dataset, export_megatron, import_megatron
 from ..tokens.manifest import load_manifest
 from ..tokens.shards import TokenData
 from ..tokens.tokenizer import Tokenizer
 
-__all__ = ["export_data", "import_data"]
+__all__ = ["export_data", "export_folder", "import_data", "import_folder"]
+
+
+def export_folder(
+    folder: Path,
+    target: str,
+    output: Path,
+    *,
+    sequence_length: int | None = None,
+    sentences: bool = False,
+    tokenizer: Path | None = None,
+) -> dict[str, Any]:
+    """Write a model for `transformers`, or a data folder for other trainers.
+
+    Args:
+        folder: a run, a checkpoint or a model for `hf`; else a data folder.
+        target: `hf`, `megatron` or `hf-dataset`.
+        output: folder to write to; must be empty or missing.
+        sequence_length: as in `export_data`.
+        sentences: as in `export_data`.
+        tokenizer: hf: where the model's tokenizer is, if not where the run has it.
+
+    Returns:
+        What was written; for a model also how its outputs compare with those of `transformers`.
+
+    Raises:
+        ConfigError: an option does not go with the target, or the target with the folder.
+        UserError: the folder cannot be read, or the output cannot be written.
+    """
+    if target != "hf":
+        if tokenizer is not None:
+            raise ConfigError("tokenizer is for hf; a data folder has its own")
+        if (folder / "config.json").is_file() or (folder / "export" / "config.json").is_file():
+            raise ConfigError(f"{folder}: holds a model, not data; export it with --to hf")
+        return export_data(folder, target, output, sequence_length=sequence_length, sentences=sentences)
+    if sequence_length is not None or sentences:
+        raise ConfigError("sequence_length and sentences are for data; leave them out for hf")
+    if (folder / "manifest.json").is_file() and "splits" in read_json(folder / "manifest.json"):
+        raise ConfigError(f"{folder}: holds data, not a model; export it with --to megatron or hf-dataset")
+    _require_empty(output)
+    from .convert_model import export_model_folder
+
+    return export_model_folder(folder, output, tokenizer)
+
+
+def import_folder(
+    source: Path | None,
+    output: Path,
+    *,
+    train: Path | None = None,
+    validation: Path | None = None,
+    tokenizer: Path | None = None,
+    closing_id: int | None = None,
+    sentences: bool = False,
+) -> dict[str, Any]:
+    """Bring in a model, or make a data folder of two Megatron datasets.
+
+    Args:
+        source: a model of Hugging Face or fairseq; None for data.
+        output: the folder to make; must be empty or missing.
+        train: as in `import_data`.
+        validation: as in `import_data`.
+        tokenizer: what made the ids of the data; for a model only if it is not beside it.
+        closing_id: as in `import_data`.
+        sentences: as in `import_data`.
+
+    Returns:
+        What was read; for a model also how its outputs compare with those of `transformers`.
+
+    Raises:
+        ConfigError: a model and data are asked for at once, or neither.
+        UserError: the source cannot be used, or the output cannot be written.
+    """
+    data = {"--train": train, "--validation": validation}
+    if source is not None:
+        if sentences or closing_id is not None or any(data.values()):
+            raise ConfigError(
+                f"{source}: is taken for a model, but options for data were given; import one at a time"
+            )
+        _require_empty(output)
+        from .convert_model import import_model
+
+        return import_model(source, output, tokenizer)
+    missing = [name for name, value in {**data, "--tokenizer": tokenizer}.items() if value is None]
+    if train is None or validation is None or tokenizer is None:
+        raise ConfigError(
+            f"{', '.join(missing)} is missing; give a model to import, or --train, --validation and "
+            "--tokenizer of Megatron datasets"
+        )
+    return import_data(train, validation, tokenizer, output, closing_id=closing_id, sentences=sentences)
 
 
 def export_data(

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import DataError
+import numpy as np
+
+from ..core.errors import ConfigError, DataError
 from ..tokens.manifest import Manifest, load_manifest
 from ..tokens.shards import TokenData, verify_folder
 from ..tokens.split_statistics import split_statistics
 from ..tokens.tokenizer import Tokenizer
+from ..tokens.words import open_words
 
 __all__ = ["inspect_folder"]
 
@@ -22,6 +25,7 @@ def inspect_folder(
     shard: int | None = None,
     split: str = "train",
     verify: bool = False,
+    words: bool = False,
 ) -> dict[str, Any]:
     """Describe a folder.
 
@@ -31,16 +35,21 @@ def inspect_folder(
         shard: for a data folder, number of a shard to describe and to compare with its checksums.
         split: for a data folder, the split it is in.
         verify: for a data folder, compare every checksum.
+        words: also cut the document into words, as masking of whole words sees them.
 
     Returns:
         What was found; `kind` is data, run, or model.
 
     Raises:
         ShardError: the data folder is damaged.
+        TokenizerError: words are asked for, and the vocabulary does not tell them.
         DataError: nothing that is known lies there.
+        ConfigError: words are asked for, but no document.
     """
+    if words and document is None:
+        raise ConfigError("words are asked for without a document; add its number (--document)")
     if (folder / "manifest.json").is_file():
-        return _data(folder, document, shard, split, verify)
+        return _data(folder, document, shard, split, verify=verify, words=words)
     if (folder / "metrics.jsonl").is_file():
         return _run(folder)
     if (folder / "config.json").is_file():
@@ -50,7 +59,9 @@ def inspect_folder(
     raise DataError(f"{folder}: holds no prepared data, run or model; check the path")
 
 
-def _data(folder: Path, document: int | None, shard: int | None, split: str, verify: bool) -> dict[str, Any]:
+def _data(
+    folder: Path, document: int | None, shard: int | None, split: str, *, verify: bool, words: bool
+) -> dict[str, Any]:
     manifest = load_manifest(folder)
     result: dict[str, Any] = {
         "kind": "data",
@@ -67,14 +78,24 @@ def _data(folder: Path, document: int | None, shard: int | None, split: str, ver
     if data is not None and shard is not None:
         result["shard"], first = _shard(data, shard)
     if data is not None and document is not None:
-        ids = data.document(first + document)
-        result["document"] = {
-            "split": split,
-            "number": first + document,
-            "num_tokens": len(ids),
-            "text": Tokenizer.load(folder / "tokenizer").decode(ids),
-        }
+        result["document"] = _document(data, first + document, words=words)
     return result
+
+
+def _document(data: TokenData, number: int, *, words: bool) -> dict[str, Any]:
+    tokenizer, ids = Tokenizer.load(data.folder / "tokenizer"), data.document(number)
+    found: dict[str, Any] = {
+        "split": data.split,
+        "number": number,
+        "num_tokens": len(ids),
+        "text": tokenizer.decode(ids),
+    }
+    if words:
+        start, stop = data.document_range(number)
+        starts = open_words(data, tokenizer).starts(np.arange(start, stop, dtype=np.int64))
+        pieces = np.split(ids, np.flatnonzero(np.diff(starts)) + 1)
+        found["words"] = [tokenizer.decode(piece) for piece in pieces if len(piece)]
+    return found
 
 
 def _split(folder: Path, manifest: Manifest, name: str) -> dict[str, Any]:

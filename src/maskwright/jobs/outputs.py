@@ -29,6 +29,13 @@ _FREE = frozenset(
         "device",
         "data",  # a checkpoint knows the fingerprint of its data
         "tokens_per_shard",
+        "tracking.trackers",
+        "tracking.project",
+        "tracking.name",
+        "guards.level",
+        "guards.accumulation",
+        "profile.steps",
+        "profile.first",
     }
 )
 

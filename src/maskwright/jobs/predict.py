@@ -39,12 +39,12 @@ def load(path: str | Path) -> Predictor:
     keep_large_buffers()
     folder = find_model(str(path))
     _, values = load_encoder_config(folder)
-    kinds = values.get("architectures") or ["nothing"]
-    if "RobertaForSequenceClassification" in kinds:
+    kinds = [str(kind) for kind in values.get("architectures") or ["nothing"]]
+    if any(kind.endswith("ForSequenceClassification") for kind in kinds):
         from ..tasks.classification.predictor import ClassificationPredictor
 
         return ClassificationPredictor(folder)
-    if "RobertaForMaskedLM" in kinds:
+    if any(kind.endswith(("ForMaskedLM", "ForPreTraining")) for kind in kinds):
         from ..training.fill_mask import FillMaskPredictor
 
         return FillMaskPredictor(folder)

@@ -36,6 +36,7 @@ from ..tokens.manifest import Manifest, load_manifest
 from ..tokens.shards import open_split
 from ..tokens.tokenizer import Tokenizer
 from .outputs import claim_output
+from .preparation.cutting import identify_words
 from .preparation.pipeline import Preparation
 from .preparation.publish import INPUTS, clear_work, discard, publish
 from .prepare_config import PrepareConfig, TopicsConfig
@@ -102,14 +103,17 @@ def _request(config: PrepareConfig) -> dict[str, Any]:
     """What decides the outcome: the settings, and each input as it looks now.
 
     Raises:
-        DataError: a source cannot be listed.
+        DataError: a source cannot be listed, or the list of words cannot be read.
+        MissingDependencyError: what cuts words is not installed.
     """
     files = input_files(config.corpus.sources)
     warn_of_ignored(config.corpus.sources, files)
     inputs = [
         [config.corpus.sources[index].label, file.label, kind, file.version] for index, file, kind in files
     ]
-    return {"settings": fingerprint(dump_config(config)), "inputs": inputs}
+    request = {"settings": fingerprint(dump_config(config)), "inputs": inputs}
+    words = identify_words(config.words)
+    return {**request, "words": words} if words else request
 
 
 def _finished(folder: Path, request: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..core.config import Config
 from ..corpus import CorpusConfig
 
-__all__ = ["MixtureConfig", "PrepareConfig", "TokenizerConfig", "TopicsConfig"]
+__all__ = ["MixtureConfig", "PrepareConfig", "TokenizerConfig", "TopicsConfig", "WordsConfig"]
 
 
 class TokenizerConfig(Config):
@@ -27,6 +27,29 @@ class TokenizerConfig(Config):
         "with encoder.json, vocab.bpe and dict.txt (the ids of fairseq), or a vocab.txt of BERT",
     )
     sample_bytes: int = Field(200_000_000, ge=1, description="most bytes of text to train on, chosen by key")
+    extend: int = Field(
+        0,
+        ge=0,
+        description="entries to learn from the text and add behind those of path, for a model that was "
+        "trained with path and goes on with this text; byte-level BPE and WordPiece",
+    )
+    extend_min_count: int = Field(
+        10, ge=1, description="how often a new entry must occur in the sample; fewer are added where few do"
+    )
+
+    @property
+    def learns(self) -> bool:
+        """Whether a sample of the text is needed."""
+        return self.path is None or self.extend > 0
+
+    @model_validator(mode="after")
+    def _extends_a_path(self) -> Self:
+        if self.extend and self.path is None:
+            raise ValueError(
+                f"extend is {self.extend}, but no path is given; set path to the tokenizer to extend, or "
+                "raise vocab_size"
+            )
+        return self
 
 
 class TopicsConfig(Config):
@@ -61,6 +84,32 @@ class MixtureConfig(Config):
         return self
 
 
+class WordsConfig(Config):
+    """Where words begin, for masking whole words of Chinese. Other words need nothing stored."""
+
+    segmenter: Literal["none", "jieba", "dictionary", "spaces"] = Field(
+        "none",
+        description="what cuts Chinese into words: jieba; the words of dictionary alone; spaces, which are "
+        "then taken out of the text; or none, which stores nothing and leaves each character a word",
+    )
+    dictionary: str | None = Field(
+        None,
+        description="a UTF-8 list of words, one a line, each perhaps with its frequency (a count) behind it; "
+        "jieba adds them to its own",
+    )
+
+    @model_validator(mode="after")
+    def _dictionary_fits(self) -> Self:
+        if self.dictionary is None and self.segmenter == "dictionary":
+            raise ValueError("segmenter is dictionary, but no dictionary is given; set the path of a list")
+        if self.dictionary is not None and self.segmenter not in ("jieba", "dictionary"):
+            raise ValueError(
+                f"dictionary is given, but segmenter is {self.segmenter}, which has no use for it; "
+                "set segmenter to dictionary or jieba"
+            )
+        return self
+
+
 class PrepareConfig(Config):
     """Everything that decides a data folder."""
 
@@ -73,6 +122,7 @@ class PrepareConfig(Config):
     sentences: bool = Field(
         False, description="also store where sentences end, as the sentence-pair input formats need it"
     )
+    words: WordsConfig = WordsConfig()
     tokens_per_shard: int = Field(
         100_000_000,
         ge=1,

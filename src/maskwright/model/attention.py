@@ -5,7 +5,8 @@ Legend: N tokens, D hidden, H heads, L length of a block, E head width, G = rows
 On the CPU a block of scores is small enough for the cache, is computed with plain matrix products,
 and is computed again in the backward pass instead of being kept; measured against the fused kernel
 of the framework this takes less than half the time, and it can drop attention values, which that
-kernel cannot. Elsewhere the framework's fused attention is used.
+kernel cannot. Neither probabilities nor context vectors are kept: queries, keys and values are all that
+the backward pass needs. Elsewhere the framework's fused attention is used.
 
 Source: Vaswani et al. 2017, section 3.2; the recomputation follows Dao et al. 2022, section 3.1.
 """
@@ -13,52 +14,53 @@ Source: Vaswani et al. 2017, section 3.2; the recomputation follows Dao et al. 2
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from .dropout import DropoutKeys, apply_keep
+from .fused_attention import fused_attention
 from .layout import Block, Layout
+from .memory import Memory, linear, weight_gradient
+from .workspace import empty
 
 __all__ = ["self_attention"]
 
 
 def self_attention(
-    qkv_ND: Tensor, layout: Layout, num_heads: int, keys: DropoutKeys | None, site: int, p: float
+    qkv_ND: Tensor,
+    layout: Layout,
+    num_heads: int,
+    output: nn.Linear,
+    keys: DropoutKeys | None,
+    site: int,
+    p: float,
+    memory: Memory | None = None,
 ) -> Tensor:
-    """Attend within each sequence.
+    """Attend within each sequence and project the result.
 
     Args:
         qkv_ND: queries, keys and values side by side, of shape (N, 3 × D).
         layout: lengths of the sequences.
         num_heads: H.
+        output: the projection, D to D. It is part of the operation because its gradient needs the
+            context vectors, which come for one more product when the scores are computed again.
         keys: keys for dropout; None turns it off.
         site: number of the place in the model.
         p: share of attention probabilities to drop.
+        memory: where the result and the gradient of the projection lie; by default anywhere.
 
     Returns:
         Tensor of shape (N, D).
     """
     if qkv_ND.device.type != "cpu":
-        return _fused_attention(qkv_ND, layout, num_heads, p if keys is not None else 0.0)
+        context_ND = fused_attention(qkv_ND, layout, num_heads, p if keys is not None else 0.0)
+        projected: Tensor = output(context_ND)
+        return projected
     if p == 0:
         keys = None
-    result: Tensor = _BlockAttention.apply(qkv_ND, layout, num_heads, keys, site, p)  # type: ignore[no-untyped-call]
+    result: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
+        qkv_ND, output.weight, output.bias, layout, num_heads, keys, site, p, memory
+    )
     return result
-
-
-def _fused_attention(qkv_ND: Tensor, layout: Layout, num_heads: int, p: float) -> Tensor:
-    """The framework's kernel on (B, H, S, E), with a mask where lengths differ."""
-    size, longest = len(layout.lengths), layout.longest
-    if layout.uniform:
-        padded, mask = qkv_ND, None
-    else:
-        padded = qkv_ND.new_zeros(size * longest, qkv_ND.shape[1]).index_copy(0, layout.padded_index, qkv_ND)
-        lengths = torch.tensor(layout.lengths, device=qkv_ND.device)
-        mask = (torch.arange(longest, device=qkv_ND.device) < lengths[:, None])[:, None, None, :]
-    query, key, value = padded.view(size, longest, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
-    out_ND = out.transpose(1, 2).reshape(size * longest, -1)
-    return out_ND if layout.uniform else out_ND.index_select(0, layout.padded_index)
 
 
 def _take(tensor_ND: Tensor, block: Block, parts: int, num_heads: int) -> Tensor:
@@ -109,41 +111,48 @@ def _keep(keys: DropoutKeys, block: Block, num_heads: int, site: int, p: float, 
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, qkv_ND, layout, num_heads, keys, site, p):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(qkv_ND)
+    def forward(ctx, qkv_ND, weight_DD, bias_D, layout, num_heads, keys, site, p, memory):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(qkv_ND, weight_DD)
+        ctx.memory = memory
         ctx.arguments = (layout, num_heads, keys, site, p)
-        out_ND = qkv_ND.new_empty(qkv_ND.shape[0], qkv_ND.shape[1] // 3)
+        space = None if memory is None else memory.scratch
+        context_ND = empty(space, (qkv_ND.shape[0], weight_DD.shape[1]), qkv_ND.dtype)
         for block in layout.blocks(num_heads):
             query, key, value = _take(qkv_ND, block, 3, num_heads)
             probabilities = _probabilities(query, key, block, num_heads)
             if keys is not None:
                 apply_keep(probabilities, _keep(keys, block, num_heads, site, p, qkv_ND.dtype))
                 value = value * (1 / (1 - p))
-            _put(out_ND, torch.bmm(probabilities, value)[None], block, num_heads)
-        return out_ND
+            _put(context_ND, torch.bmm(probabilities, value)[None], block, num_heads)
+        return linear(context_ND, weight_DD, bias_D, memory)
 
     @staticmethod
     def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
-        (qkv_ND,) = ctx.saved_tensors
+        qkv_ND, weight_DD = ctx.saved_tensors
         layout, num_heads, keys, site, p = ctx.arguments
-        grad_qkv_ND = torch.empty_like(qkv_ND)
+        space = None if ctx.memory is None else ctx.memory.scratch
+        grad_context_ND, context_ND, grad_qkv_ND = (
+            empty(space, tuple(like.shape), like.dtype) for like in (grad_ND, grad_ND, qkv_ND)
+        )
+        torch.mm(grad_ND, weight_DD, out=grad_context_ND)
         for block in layout.blocks(num_heads):
             query, key, value = _take(qkv_ND, block, 3, num_heads)
-            grad_out = _take(grad_ND, block, 1, num_heads)[0]
+            grad_out = _take(grad_context_ND, block, 1, num_heads)[0]
             if min(block.lengths) < block.length:
                 _clear_padding(grad_out, block, num_heads)
-            keep = None
+            probabilities = _probabilities(query, key, block, num_heads)
+            keep, dropped = None, probabilities
             if keys is not None:
                 keep = _keep(keys, block, num_heads, site, p, qkv_ND.dtype)
-                grad_out = grad_out * (1 / (1 - p))
-            probabilities = _probabilities(query, key, block, num_heads)
-            _put(
-                grad_qkv_ND,
-                _block_backward(probabilities, keep, query, key, value, grad_out),
-                block,
-                num_heads,
-            )
-        return grad_qkv_ND, None, None, None, None, None
+                dropped = apply_keep(probabilities.clone(), keep)
+                value = value * (1 / (1 - p))
+            _put(context_ND, torch.bmm(dropped, value)[None], block, num_heads)
+            grads = _block_backward(probabilities, dropped, keep, (query, key, value), grad_out)
+            if keys is not None:
+                grads[2] *= 1 / (1 - p)
+            _put(grad_qkv_ND, grads, block, num_heads)
+        grad_weight_DD = weight_gradient(grad_ND, context_ND, ctx.memory)
+        return grad_qkv_ND, grad_weight_DD, grad_ND.sum(0), *(None,) * 6
 
 
 def _clear_padding(grad_out: Tensor, block: Block, num_heads: int) -> None:
@@ -154,16 +163,19 @@ def _clear_padding(grad_out: Tensor, block: Block, num_heads: int) -> None:
 
 
 def _block_backward(
-    probabilities: Tensor, keep: Tensor | None, query: Tensor, key: Tensor, value: Tensor, grad_out: Tensor
+    probabilities: Tensor,
+    dropped: Tensor,
+    keep: Tensor | None,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    grad_out: Tensor,
 ) -> Tensor:
     """Gradients of query, key and value of one block, stacked as (3, G, L, E)."""
+    query, key, value = qkv
     grads = query.new_empty(3, *query.shape)
+    torch.bmm(dropped.transpose(1, 2), grad_out, out=grads[2])
     grad_scores = torch.bmm(grad_out, value.transpose(1, 2))
-    dropped = probabilities
     if keep is not None:
         apply_keep(grad_scores, keep)
-        dropped = apply_keep(probabilities.clone(), keep)
-    torch.bmm(dropped.transpose(1, 2), grad_out, out=grads[2])
     grad_scores = torch._softmax_backward_data(grad_scores, probabilities, -1, query.dtype)
     grad_scores_scaled = grad_scores.mul_(query.shape[-1] ** -0.5)
     torch.bmm(grad_scores_scaled, key, out=grads[0])

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 from ..core.keyed import derive_key
 from .config import EncoderConfig
 from .dropout import DropoutKeys
-from .layers import Embeddings, EncoderLayer
+from .embeddings import Embeddings
+from .layers import EncoderLayer, Hidden
 from .layout import Layout
+from .memory import Memory
+from .workspace import Workspace
 
 __all__ = ["Encoder", "initialize"]
 
@@ -31,30 +34,52 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(
             EncoderLayer(config, number) for number in range(config.num_hidden_layers)
         )
+        self._lay_out_memory()
 
-    def forward(self, ids_N: Tensor, layout: Layout, keys: DropoutKeys | None = None) -> Tensor:
+    def _lay_out_memory(self) -> None:
+        """Gradients of a layer lie where the layer above kept its values; the last has room of its own."""
+        self.scratch = Workspace()
+        spaces = [Workspace() for _ in range(len(self.layers) + 1)]
+        for number, layer in enumerate(self.layers):
+            layer.memory = Memory(spaces[number], spaces[number + 1], self.scratch)  # type: ignore[assignment]
+
+    def forward(
+        self,
+        ids_N: Tensor,
+        layout: Layout,
+        keys: DropoutKeys | None = None,
+        token_types_N: Tensor | None = None,
+        words_ND: Tensor | None = None,
+    ) -> Tensor:
         """Encode sequences.
 
         Args:
             ids_N: token ids of all sequences, one after the other, int64.
             layout: their lengths.
             keys: keys for dropout, one a sequence; None turns dropout off.
+            token_types_N: which segment each token is of, int64; None takes the first for all.
+            words_ND: word embeddings of the ids, where the caller has looked them up.
 
         Returns:
             Tensor of shape (N, D).
 
         Raises:
-            ValueError: a sequence is longer than the position table allows.
+            ValueError: a sequence is longer than the position table allows, or token types are given
+                to a model that has only one.
         """
         if layout.longest > self.config.max_length:
             raise ValueError(
                 f"a sequence has {layout.longest} tokens, but the model holds positions for "
                 f"{self.config.max_length}; cut it or raise max_position_embeddings"
             )
-        hidden_ND: Tensor = self.embeddings(ids_N, layout, keys)
+        if ids_N.device.type == "cpu":
+            for layer in self.layers:
+                assert isinstance(layer, EncoderLayer)
+                layer.make_room(len(ids_N))
+        hidden = Hidden(self.embeddings(ids_N, layout, keys, token_types_N, words_ND))
         for layer in self.layers:
-            hidden_ND = layer(hidden_ND, layout, keys)
-        return hidden_ND
+            hidden = layer(hidden, layout, keys)
+        return hidden.value
 
 
 @torch.no_grad()

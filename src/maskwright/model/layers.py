@@ -1,9 +1,15 @@
-"""Embeddings and encoder layers on N tokens laid end to end.
+"""The encoder layer on N tokens laid end to end.
 
-Legend: N tokens, D hidden, I intermediate, V vocabulary.
+Legend: N tokens, D hidden, I intermediate.
+
+On the CPU a layer keeps for its backward pass: the two sums before its norms, queries, keys and values,
+and the input of gelu; 9 × D values a token instead of some 16. The rest is computed again for little.
+Other devices use the framework's own operations, which its compiler can fuse.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,72 +19,125 @@ from .attention import self_attention
 from .config import EncoderConfig
 from .dropout import DropoutKeys, dropout
 from .layout import Layout
+from .memory import Memory, gelu_into, linear, linear_into, weight_gradient
+from .workspace import empty
 
-__all__ = ["Embeddings", "EncoderLayer"]
+__all__ = ["EncoderLayer", "Hidden"]
 
 # Places in a layer where something is dropped; a layer's sites are numbered from SITES × (1 + layer).
 _ATTENTION, _ATTENTION_OUTPUT, _OUTPUT = range(3)
 SITES = 4
+# How much of the feed-forward block is held at a time where it is not kept.
+_ROWS, _COLUMNS = 1024, 1024
 
 
-class _Lookup(torch.autograd.Function):
-    """Rows of a table; the gradient is summed in fp32 even when the table is held in bf16.
+class Hidden(NamedTuple):
+    """What a layer hands on: a normalised value, and on the CPU what it can be computed from.
 
-    A frequent token occurs hundreds of times in a batch, and a sum of hundreds of bf16 numbers
-    would lose most of them. Only the rows that occur are held in fp32.
+    A matrix product needs its input again for the gradient of its weights. Where the input is a
+    layer norm of something that is kept anyway, it is cheaper to normalise again than to keep it.
+
+    Attributes:
+        value: of shape (N, D).
+        source: what was normalised, (N, D); None where the value has another origin.
+        scale: of the layer norm, a copy of shape (D,): engines may move the parameter itself.
+        shift: likewise.
+        eps: of the layer norm.
+    """
+
+    value: Tensor
+    source: Tensor | None = None
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    eps: float = 0.0
+
+    @classmethod
+    def normalised(cls, source_ND: Tensor, norm: nn.LayerNorm) -> Hidden:
+        """The layer norm of a sum of residual and update."""
+        if source_ND.device.type != "cpu" or not source_ND.requires_grad:
+            return cls(norm(source_ND))
+        scale, shift = norm.weight.detach().clone(), norm.bias.detach().clone()
+        return cls(norm(source_ND), source_ND.detach(), scale, shift, norm.eps)
+
+    @property
+    def kept(self) -> tuple[Tensor | None, ...]:
+        """What is saved of the value: itself, or what it can be computed from."""
+        return (self.value, None, None) if self.source is None else (self.source, self.scale, self.shift)
+
+
+def _again(kept: Any, eps: float) -> Tensor:
+    """The value of which `Hidden.kept` was saved."""
+    source_ND, scale_D, shift_D = kept
+    if scale_D is None:
+        value: Tensor = source_ND
+        return value
+    return F.layer_norm(source_ND, scale_D.shape, scale_D, shift_D, eps)
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer that normalises its input again instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx, value_ND, weight, bias, hidden, memory):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(weight, *hidden.kept)
+        ctx.eps, ctx.memory = hidden.eps, memory
+        return linear(value_ND, weight, bias, memory)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        weight, *kept = ctx.saved_tensors
+        grad_weight = weight_gradient(grad, _again(kept, ctx.eps), ctx.memory)
+        return grad @ weight, grad_weight, grad.sum(0), None, None
+
+
+class _FeedForward(torch.autograd.Function):
+    """linear(gelu(linear(x))) that keeps neither gelu's result nor, where asked, its input.
+
+    What is not kept is held for some rows or columns at a time, so it never needs much memory.
     """
 
     @staticmethod
-    def forward(ctx, weight_VD, ids_N):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(ids_N)
-        ctx.shape, ctx.dtype = weight_VD.shape, weight_VD.dtype
-        return weight_VD.index_select(0, ids_N)
+    def forward(ctx, value_ND, weight_ID, bias_I, weight_DI, bias_D, hidden, recompute, memory):  # type: ignore[no-untyped-def]
+        inner_NI = None if recompute else linear(value_ND, weight_ID, bias_I, memory)
+        kept, _, scratch = memory or (None, None, None)
+        out_ND = empty(kept, tuple(value_ND.shape), value_ND.dtype)
+        for start in range(0, len(value_ND), _ROWS):
+            rows = slice(start, start + _ROWS)
+            if inner_NI is None:
+                inner = linear_into(scratch, value_ND[rows], weight_ID, bias_I)
+            else:
+                inner = inner_NI[rows]
+            torch.addmm(bias_D, gelu_into(scratch, inner), weight_DI.t(), out=out_ND[rows])
+            del inner
+        ctx.save_for_backward(weight_ID, bias_I, weight_DI, inner_NI, *hidden.kept)
+        ctx.eps, ctx.memory = hidden.eps, memory
+        return out_ND
 
     @staticmethod
     def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
-        (ids_N,) = ctx.saved_tensors
-        used_U, rows_N = torch.unique(ids_N, return_inverse=True)
-        wide = torch.promote_types(ctx.dtype, torch.float32)
-        sums_UD = grad_ND.new_zeros(len(used_U), ctx.shape[1], dtype=wide)
-        sums_UD.index_add_(0, rows_N, grad_ND.to(wide))
-        total_VD = grad_ND.new_zeros(ctx.shape, dtype=ctx.dtype)
-        return total_VD.index_copy_(0, used_U, sums_UD.to(ctx.dtype)), None
-
-
-class _GeluLinear(torch.autograd.Function):
-    """linear(gelu(x)) that keeps x alone and computes gelu(x) again in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, inner_NI, weight_DI, bias_D):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(inner_NI, weight_DI)
-        return F.linear(F.gelu(inner_NI), weight_DI, bias_D)
-
-    @staticmethod
-    def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
-        inner_NI, weight_DI = ctx.saved_tensors
-        grad_weight = grad_ND.t() @ F.gelu(inner_NI)
-        grad_inner = torch.ops.aten.gelu_backward(grad_ND @ weight_DI, inner_NI)
-        return grad_inner, grad_weight, grad_ND.sum(0)
-
-
-class Embeddings(nn.Module):
-    """Sum of word, position and token-type embeddings, normalised, then dropout."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.first_position = config.pad_token_id + 1
-        self.dropout_prob = config.hidden_dropout_prob
-
-    def forward(self, ids_N: Tensor, layout: Layout, keys: DropoutKeys | None) -> Tensor:
-        """Embed N token ids; returns (N, D)."""
-        words_ND = _Lookup.apply(self.word.weight, ids_N)  # type: ignore[no-untyped-call]
-        positions_ND = _Lookup.apply(self.position.weight, layout.positions + self.first_position)  # type: ignore[no-untyped-call]
-        hidden_ND = self.norm(words_ND + self.token_type.weight[0] + positions_ND)
-        return dropout(hidden_ND, keys, layout.lengths, 0, self.dropout_prob)
+        weight_ID, bias_I, weight_DI, inner_NI, *kept = ctx.saved_tensors
+        _, gradients, scratch = ctx.memory or (None, None, None)
+        value_ND = _again(kept, ctx.eps)
+        grad_inner_NI = empty(scratch, (len(grad_ND), len(weight_ID)), grad_ND.dtype)
+        torch.mm(grad_ND, weight_DI, out=grad_inner_NI)
+        grad_weight_DI = empty(gradients, tuple(weight_DI.shape), weight_DI.dtype)
+        # The same two pieces for every part.
+        shape = (len(grad_ND), min(_COLUMNS, len(weight_ID)))
+        inner, active = (empty(scratch, shape, grad_ND.dtype) for _ in range(2))
+        for start in range(0, len(weight_ID), _COLUMNS):
+            part = slice(start, min(start + _COLUMNS, len(weight_ID)))
+            width = part.stop - part.start
+            if inner_NI is None:
+                torch.addmm(bias_I[part], value_ND, weight_ID[part].t(), out=inner[:, :width])
+            else:
+                inner[:, :width].copy_(inner_NI[:, part])
+            torch.ops.aten.gelu.out(inner[:, :width], out=active[:, :width])
+            grad_weight_DI[:, part] = grad_ND.t() @ active[:, :width]
+            grad = grad_inner_NI[:, part]
+            torch.ops.aten.gelu_backward.grad_input(grad, inner[:, :width], grad_input=grad)
+        grad_weight_ID = weight_gradient(grad_inner_NI, value_ND, ctx.memory)
+        grads = (grad_inner_NI @ weight_ID, grad_weight_ID, grad_inner_NI.sum(0))
+        return *grads, grad_weight_DI, grad_ND.sum(0), None, None, None
 
 
 class EncoderLayer(nn.Module):
@@ -100,18 +159,64 @@ class EncoderLayer(nn.Module):
         self.hidden_dropout_prob = config.hidden_dropout_prob
         self.attention_dropout_prob = config.attention_probs_dropout_prob
         self.first_site = SITES * (1 + number)
+        # Set from outside: trades about a ninth of a layer's arithmetic for a third of its memory.
+        self.recompute_feed_forward = False
+        self.memory: Memory | None = None
 
-    def forward(self, hidden_ND: Tensor, layout: Layout, keys: DropoutKeys | None) -> Tensor:
-        """Transform N tokens; returns (N, D)."""
+    def forward(self, hidden: Hidden, layout: Layout, keys: DropoutKeys | None) -> Hidden:
+        """Transform N tokens."""
         site, p = self.first_site, self.hidden_dropout_prob
-        context_ND = self_attention(
-            self.qkv(hidden_ND), layout, self.num_heads, keys, site + _ATTENTION, self.attention_dropout_prob
+        update_ND = self_attention(
+            self._qkv(hidden),
+            layout,
+            self.num_heads,
+            self.attention_output,
+            keys,
+            site + _ATTENTION,
+            self.attention_dropout_prob,
+            self._memory,
         )
-        update_ND = self.attention_output(context_ND)
         update_ND = dropout(update_ND, keys, layout.lengths, site + _ATTENTION_OUTPUT, p)
-        hidden_ND = self.attention_norm(hidden_ND + update_ND)
-        inner_NI = self.intermediate(hidden_ND)
-        update_ND = _GeluLinear.apply(inner_NI, self.output.weight, self.output.bias)  # type: ignore[no-untyped-call]
-        update_ND = dropout(update_ND, keys, layout.lengths, site + _OUTPUT, p)
-        result: Tensor = self.output_norm(hidden_ND + update_ND)
+        hidden = Hidden.normalised(update_ND.add_(hidden.value), self.attention_norm)
+        update_ND = dropout(self._feed_forward(hidden), keys, layout.lengths, site + _OUTPUT, p)
+        return Hidden.normalised(update_ND.add_(hidden.value), self.output_norm)
+
+    @property
+    def _memory(self) -> Memory | None:
+        return self.memory if torch.is_grad_enabled() else None
+
+    def make_room(self, num_tokens: int) -> None:
+        """Reserve memory for what the layer keeps, and for gradients of its size."""
+        if self.memory is None or not torch.is_grad_enabled():
+            return
+        inner, width = self.intermediate.weight.shape
+        kept = num_tokens * (5 * width + (0 if self.recompute_feed_forward else inner))
+        matrices = 2 * width * (2 * width + inner)
+        dtype = self.qkv.weight.dtype
+        self.memory.kept.reserve(max(kept, matrices), dtype)
+        self.memory.scratch.reserve(max(num_tokens * (inner + 2 * _COLUMNS), 2 * _ROWS * inner), dtype)
+
+    def _qkv(self, hidden: Hidden) -> Tensor:
+        if hidden.value.device.type != "cpu":
+            plain: Tensor = self.qkv(hidden.value)
+            return plain
+        result: Tensor = _Linear.apply(  # type: ignore[no-untyped-call]
+            hidden.value, self.qkv.weight, self.qkv.bias, hidden, self._memory
+        )
+        return result
+
+    def _feed_forward(self, hidden: Hidden) -> Tensor:
+        if hidden.value.device.type != "cpu":
+            plain: Tensor = self.output(F.gelu(self.intermediate(hidden.value)))
+            return plain
+        result: Tensor = _FeedForward.apply(  # type: ignore[no-untyped-call]
+            hidden.value,
+            self.intermediate.weight,
+            self.intermediate.bias,
+            self.output.weight,
+            self.output.bias,
+            hidden,
+            self.recompute_feed_forward,
+            self._memory,
+        )
         return result

@@ -70,7 +70,7 @@ class Layout:
         """Position of every token in its own sequence, from 0; int64 of shape (N,)."""
         if self.uniform:
             return torch.arange(self.longest, device=self.device).repeat(len(self.lengths))
-        return torch.cat([torch.arange(length, device=self.device) for length in self.lengths])
+        return torch.cat([torch.arange(length) for length in self.lengths]).to(self.device)
 
     @cached_property
     def first_tokens(self) -> Tensor:

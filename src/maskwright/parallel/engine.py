@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["Engine", "Objective", "StepOutcome"]
+from .gradient_norms import GradientNorms
+
+__all__ = ["Accept", "Engine", "Objective", "StepOutcome", "accept_finite"]
+
+Accept = Callable[[GradientNorms], str | None]
 
 
 class Objective(Protocol):
-    """Model and micro-batch to `(loss_sum, sums)`; a seam because every task has its own."""
+    """Model and micro-batch to losses; a seam because every task has its own."""
 
-    def __call__(self, model: Any, batch: Any, *, train: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Summed loss as a scalar, and further sums as scalars."""
+    def __call__(self, model: Any, batch: Any, *, train: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Summed losses by name as scalars, and further sums as scalars.
+
+        The main loss is called `loss`. Each is divided by its own count of targets, then all are added.
+        """
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,22 @@ class StepOutcome:
     """What an optimiser step did.
 
     Attributes:
-        grad_norm: norm of the gradient before clipping.
-        applied: False if the gradient was not finite, so that no weight changed.
+        norms: norms of the gradient before clipping.
+        reason: why no weight changed; None if the weights changed.
     """
 
-    grad_norm: float
-    applied: bool
+    norms: GradientNorms
+    reason: str | None = None
+
+    @property
+    def applied(self) -> bool:
+        """Whether weights changed."""
+        return self.reason is None
+
+
+def accept_finite(norms: GradientNorms) -> str | None:
+    """Refuse a gradient that is not finite; what every engine does at least."""
+    return None if norms.finite else "the gradient is not finite"
 
 
 class Engine(Protocol):
@@ -38,14 +56,20 @@ class Engine(Protocol):
     def total(self, value: int) -> int:
         """Add a count up over all ranks."""
 
-    def forward_backward(self, objective: Objective, batch: Any, num_targets: int) -> dict[str, float]:
-        """Add the gradient of `loss_sum / num_targets`; returns the sums with `loss_sum`."""
+    def forward_backward(
+        self, objective: Objective, batch: Any, totals: Mapping[str, int]
+    ) -> dict[str, float]:
+        """Add the gradient of the losses, each divided by its total count of targets.
+
+        Returns:
+            The sums, and the losses under their names with `_sum`.
+        """
 
     def forward(self, objective: Objective, batch: Any) -> dict[str, float]:
-        """The sums with `loss_sum`, without a gradient."""
+        """The same sums without a gradient."""
 
-    def step(self, lr: float) -> StepOutcome:
-        """Clip, and change the weights."""
+    def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
+        """Clip, and change the weights, if `accept` has no reason against it."""
 
     def state(self) -> dict[str, Any]:
         """Weights and optimiser state: nested dicts of fp32 tensors and integers."""

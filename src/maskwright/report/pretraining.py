@@ -1,13 +1,15 @@
-"""The section on pretraining: loss, accuracy, optimiser, speed, mask rate."""
+"""The section on pretraining: loss, accuracy, sources, minimal pairs, optimiser, speed, mask rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+from .by_source import by_source
 from .inputs import Inputs
 from .lines import Chart, Mark, Reference, Series
 from .markup import Html, Section, code, details, facts, figure_grid, join, missing, note, part, tag
+from .minimal_pairs import language_probes
 from .scale import bytes_text, compact, duration, grouped, percent, percent_ticks, significant, smooth
 from .values import Metrics, Object, Point, number, numbers
 
@@ -25,10 +27,14 @@ def pretraining_section(inputs: Inputs) -> Section:
     parts = [
         ("loss", "Loss", _loss(metrics, summary)),
         ("accuracy", "Accuracy and perplexity", _accuracy(metrics)),
+        ("by-source", "Validation by source", by_source(inputs)),
+        ("probes", "Language probes", language_probes(inputs)),
         ("optimiser", "Optimiser", _optimiser(metrics)),
         ("speed", "Speed", _speed(metrics, summary)),
         ("mask-rate", "Mask rate", _mask_rate(metrics, summary)),
     ]
+    # What a run did not measure has no heading either.
+    parts = [(key, title, content) for key, title, content in parts if content]
     notes = [missing(inputs.summary_problem, "maskwright pretrain")] if inputs.summary_problem else []
     if metrics.unreadable_lines:
         words = (

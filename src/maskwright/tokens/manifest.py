@@ -34,16 +34,36 @@ class Shard(Config):
     num_tokens: int = Field(ge=0, description="tokens, the closing ones included")
     num_documents: int = Field(ge=0)
     num_sentences: int = Field(0, ge=0)
+    num_words: int = Field(0, ge=0, description="words, closing ids left out; 0 where none are stored")
     source: str = Field("", description="where the documents come from; empty where there is one source")
     tokens: FileEntry
     documents: FileEntry
     sentences: FileEntry | None = Field(None, description="uint64 ends of sentences, closing ids left out")
+    words: FileEntry | None = Field(
+        None, description="a bit a token, low bits first: whether it begins a word; closing ids do"
+    )
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
         """Every file of the shard."""
-        files = (self.tokens, self.documents)
-        return files if self.sentences is None else (*files, self.sentences)
+        files = (self.tokens, self.documents, self.sentences, self.words)
+        return tuple(entry for entry in files if entry is not None)
+
+    def check_counts(self, token_bytes: int) -> None:
+        """Refuse a shard whose numbers and files do not fit; `ValueError` names the file.
+
+        Args:
+            token_bytes: bytes of a token.
+        """
+        sizes = (
+            (self.tokens, self.num_tokens, token_bytes * self.num_tokens),
+            (self.documents, self.num_documents, 8 * self.num_documents),
+            (self.sentences, self.num_sentences, 8 * self.num_sentences),
+            (self.words, self.num_tokens, -(-self.num_tokens // 8)),
+        )
+        for entry, number, needed in sizes:
+            if entry is not None and entry.num_bytes != needed:
+                raise ValueError(f"{entry.path} has {entry.num_bytes} bytes, {number} entries need {needed}")
 
     def check(self, folder: Path, *, content: bool) -> None:
         """Refuse the shard if a file is missing or has another length (or content). Raises `ShardError`."""
@@ -98,14 +118,8 @@ class Manifest(Config):
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
-        width = 2 if self.dtype == "uint16" else 4
         for shard in (shard for split in self.splits.values() for shard in split.shards):
-            sizes = ((shard.num_tokens, width), (shard.num_documents, 8), (shard.num_sentences, 8))
-            for entry, (number, size) in zip(shard.files, sizes, strict=False):
-                if entry.num_bytes != number * size:
-                    raise ValueError(
-                        f"{entry.path} has {entry.num_bytes} bytes, {number} entries need {number * size}"
-                    )
+            shard.check_counts(2 if self.dtype == "uint16" else 4)
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.errors import DataError, MissingDependencyError
+from ..core.errors import MissingDependencyError
+from .alignment import token_characters
 from .tokenizer import Tokenizer
 
 __all__ = ["Span", "sentence_ends", "split_sentences"]
@@ -78,8 +79,7 @@ def sentence_ends(
 ) -> npt.NDArray[np.int64]:
     """Where sentences end among the tokens of a text that was encoded whole.
 
-    A token over a border belongs to the sentence in which it begins. Byte-level ids are laid beside
-    the text by their lengths; for other vocabularies the text is encoded again by the reference.
+    A token over a border belongs to the sentence in which it begins.
 
     Args:
         tokenizer: what made the ids.
@@ -97,35 +97,7 @@ def sentence_ends(
     if not len(ids) or not spans:
         return np.array([len(ids)] if len(ids) else [], np.int64)
     borders = np.array([end for _, end in spans], np.int64)
-    starts = _byte_starts(tokenizer, ids, text)
-    if starts is not None:
-        borders = _byte_offsets(text, borders)
-    else:
-        starts = tokenizer.token_starts(text)
-        if len(starts) != len(ids):
-            raise DataError(
-                f"{text[:60]!r}: has {len(starts)} tokens, {len(ids)} were given; "
-                "encode it with the same tokenizer"
-            )
+    starts = token_characters(tokenizer, ids, text)
     ends = np.searchsorted(starts, borders, side="left")
     ends[-1] = len(ids)
     return np.unique(ends[ends > 0]).astype(np.int64)
-
-
-def _byte_starts(tokenizer: Tokenizer, ids: npt.NDArray[Any], text: str) -> npt.NDArray[np.int64] | None:
-    """Where each token begins, in bytes; None where the ids do not spell the text."""
-    lengths = tokenizer.spelling.lengths
-    if lengths is None:
-        return None
-    ends = np.cumsum(lengths[ids])
-    num_bytes = len(text) if text.isascii() else len(text.encode())
-    return ends - lengths[ids] if ends[-1] == num_bytes else None
-
-
-def _byte_offsets(text: str, characters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Byte offsets of character offsets."""
-    if text.isascii():
-        return characters
-    points = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    widths = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
-    return np.concatenate([[0], np.cumsum(widths)])[characters]

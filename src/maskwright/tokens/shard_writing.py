@@ -63,6 +63,25 @@ class _Column:
         return FileEntry(path=self.path, num_bytes=self.num_bytes, sha256=self.digest.hexdigest())
 
 
+class _Bits:
+    """A file of one bit a token, low bits first; bits that fill no byte yet wait for the next ones."""
+
+    def __init__(self, stack: ExitStack, folder: Path, path: str) -> None:
+        self.column = _Column(stack, folder, path, np.uint8)
+        self._waiting = np.zeros(0, np.bool_)
+
+    def write(self, bits: npt.NDArray[np.bool_]) -> None:
+        """Append some bits."""
+        bits = np.concatenate([self._waiting, bits])
+        whole = len(bits) // 8 * 8
+        self.column.write(np.packbits(bits[:whole], bitorder="little"))
+        self._waiting = bits[whole:]
+
+    def finish(self) -> None:
+        """Write what waits, filled up with zeros."""
+        self.column.write(np.packbits(self._waiting, bitorder="little"))
+
+
 class EncodedDocuments(NamedTuple):
     """Some documents as ids, without closing ones.
 
@@ -70,11 +89,13 @@ class EncodedDocuments(NamedTuple):
         ids: ids of all documents laid end to end; unsigned, of shape (N,).
         counts: ids of each document; int64, (D,).
         sentence_ends: where in `ids` each sentence ends, ascending; int64, or None.
+        word_begins: whether each id begins a word; bool, (N,), or None.
     """
 
     ids: npt.NDArray[Any]
     counts: npt.NDArray[np.int64]
     sentence_ends: npt.NDArray[np.int64] | None = None
+    word_begins: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,7 @@ def write_shard(
     eos_id: int,
     source: str = "",
     sentences: bool = False,
+    words: bool = False,
 ) -> WrittenShard:
     """Write one shard as its documents come. Processes may write the shards of a folder side by side.
 
@@ -110,18 +132,21 @@ def write_shard(
         eos_id: id that closes a document.
         source: where the documents come from.
         sentences: also write where sentences end; every batch then says so.
+        words: also write where words begin; every batch then says so.
 
     Raises:
         StorageError: the storage refused.
     """
     name = f"{split}/shard-{number:05d}"
+    num_words = 0
     token_counts = np.zeros(vocab_size, np.int64)
     with ExitStack() as stack:
         tokens = _Column(stack, folder, f"{name}.tokens", token_dtype(vocab_size))
         documents = _Column(stack, folder, f"{name}.documents", np.uint64)
         ends_of_sentences = _Column(stack, folder, f"{name}.sentences", np.uint64) if sentences else None
+        begins_of_words = _Bits(stack, folder, f"{name}.words") if words else None
         for batch in batches:
-            ids, counts, sentence_ends = EncodedDocuments(*batch)
+            ids, counts, sentence_ends, word_begins = EncodedDocuments(*batch)
             first, ends = tokens.num_entries, np.cumsum(counts)
             closed = np.insert(ids, ends, eos_id)
             token_counts += np.bincount(closed, minlength=vocab_size)
@@ -131,13 +156,21 @@ def write_shard(
                 assert sentence_ends is not None
                 closings_before = np.searchsorted(ends, sentence_ends, side="left")
                 ends_of_sentences.write(first + sentence_ends + closings_before)
+            if begins_of_words is not None:
+                assert word_begins is not None
+                num_words += int(np.count_nonzero(word_begins))
+                begins_of_words.write(np.insert(word_begins, ends, True))
+        if begins_of_words is not None:
+            begins_of_words.finish()
     shard = Shard(
         num_tokens=tokens.num_entries,
         num_documents=documents.num_entries,
         num_sentences=ends_of_sentences.num_entries if ends_of_sentences else 0,
+        num_words=num_words,
         source=source,
         tokens=tokens.entry(),
         documents=documents.entry(),
         sentences=ends_of_sentences.entry() if ends_of_sentences else None,
+        words=begins_of_words.column.entry() if begins_of_words else None,
     )
     return WrittenShard(shard, token_counts)

@@ -1,13 +1,15 @@
 """Token shards: flat little-endian files that training maps into memory.
 
 A shard holds documents of one source in two files: their ids, each document closed by `</s>`, and
-the end offset of each document (uint64); on request a third has the end of each sentence. Two bytes
-a token below 65,536 entries, four above. Reading a window touches only its bytes, and a file is
-looked at when it is first read, so opening and seeking cost the same at any size.
+the end offset of each document (uint64); on request others have the end of each sentence, and a bit a
+token for where words begin. Two bytes a token below 65,536 entries, four above. Reading a window
+touches only its bytes, and a file is looked at when it is first read, so opening and seeking cost the
+same at any size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -112,7 +114,8 @@ class TokenData:
     def _open(self, number: int, kind: str) -> npt.NDArray[Any]:
         entry: FileEntry = getattr(self.shards[number], kind)
         entry.check(self.folder, ShardError, REMEDY, content=False)
-        dtype = np.dtype(self.manifest.dtype if kind == "tokens" else np.uint64).newbyteorder("<")
+        types = {"tokens": self.manifest.dtype, "words": "uint8"}
+        dtype = np.dtype(types.get(kind, "uint64")).newbyteorder("<")
         if not entry.num_bytes:  # nothing, which cannot be mapped
             return np.empty(0, dtype)
         return np.memmap(self.folder / entry.path, dtype=dtype, mode="r")
@@ -124,16 +127,52 @@ class TokenData:
             IndexError: the range leaves the split.
             ShardError: a file of it is missing or has another length than the manifest says.
         """
+        pieces = [
+            self._map(number, "tokens")[first:stop].astype(np.int64)
+            for number, first, stop in self._pieces(start, count)
+        ]
+        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+
+    def _pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """The shards that a range of tokens touches, each with where the range begins and ends in it."""
         if start < 0 or count < 0 or start + count > self.num_tokens:
             raise IndexError(f"tokens {start} to {start + count} lie outside 0 to {self.num_tokens}")
-        pieces: list[npt.NDArray[np.int64]] = []
         number = int(np.searchsorted(self.token_ends, start, side="right"))
         while count:
-            shard_start = int(self.token_ends[number]) - self.shards[number].num_tokens
-            piece = self._map(number, "tokens")[start - shard_start : start - shard_start + count]
-            pieces.append(piece.astype(np.int64))
-            start, count, number = start + len(piece), count - len(piece), number + 1
-        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+            end = int(self.token_ends[number])
+            first = start - end + self.shards[number].num_tokens
+            size = min(count, end - start)
+            if size:
+                yield number, first, first + size
+            start, count, number = start + size, count - size, number + 1
+
+    @cached_property
+    def has_words(self) -> bool:
+        """Whether preparation stored where words begin."""
+        return bool(self.shards) and all(shard.words is not None for shard in self.shards)
+
+    def require_words(self) -> None:
+        """Refuse data without stored words. Raises `ShardError`."""
+        if not self.has_words:
+            raise ShardError(
+                f"{self.folder}: was prepared without the borders of words; prepare it again with "
+                "words.segmenter, or take the words that the vocabulary tells"
+            )
+
+    def words(self, start: int, count: int) -> npt.NDArray[np.bool_]:
+        """Whether the tokens at positions `start` to `start + count` begin a word; bool.
+
+        Raises:
+            IndexError: the range leaves the split.
+            ShardError: the data has no words, or a file is missing or of another length.
+        """
+        self.require_words()
+        pieces = []
+        for number, first, stop in self._pieces(start, count):
+            packed = self._map(number, "words")[first // 8 : -(-stop // 8)]
+            bits = np.unpackbits(packed, count=stop - first // 8 * 8, bitorder="little")
+            pieces.append(bits[first % 8 :].astype(np.bool_))
+        return np.concatenate(pieces) if pieces else np.empty(0, np.bool_)
 
     def _place(self, number: int) -> tuple[int, int, int]:
         """Shard of a document, and the offsets in it where the document begins and where it is closed."""
@@ -150,9 +189,44 @@ class TokenData:
         Raises:
             ShardError: there is no document of this number, or its shard cannot be read.
         """
+        start, stop = self.document_range(number)
+        return self.tokens(start, stop - start)
+
+    def document_range(self, number: int) -> tuple[int, int]:
+        """Positions of the first token of a document and of the `</s>` that closes it.
+
+        Raises:
+            ShardError: there is no document of this number, or its shard cannot be read.
+        """
         shard, first, end = self._place(number)
         base = int(self.token_ends[shard]) - self.shards[shard].num_tokens
-        return self.tokens(base + first, end - first)
+        return base + first, base + end
+
+    def document_starts(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the document of each position begins; a closing `</s>` belongs to what it closes.
+
+        Args:
+            positions: places of tokens in the split; int64, any shape.
+
+        Raises:
+            IndexError: a position lies outside the split.
+            ShardError: a shard cannot be read.
+        """
+        if positions.size and not 0 <= positions.min() <= positions.max() < self.num_tokens:
+            raise IndexError(
+                f"positions {positions.min()} to {positions.max()} lie outside 0 to {self.num_tokens}"
+            )
+        found = np.empty_like(positions)
+        shards = np.searchsorted(self.token_ends, positions, side="right")
+        for shard in np.unique(shards).tolist():
+            chosen = shards == shard
+            base = int(self.token_ends[shard]) - self.shards[shard].num_tokens
+            ends = self._map(shard, "documents")
+            # The type of the file, or NumPy would convert all of it to compare.
+            number = np.searchsorted(ends, (positions[chosen] - base).astype(ends.dtype), side="right")
+            before = ends[np.maximum(number - 1, 0)].astype(np.int64)
+            found[chosen] = base + np.where(number > 0, before, 0)
+        return found
 
     def sentences(self, document: int) -> npt.NDArray[np.int64]:
         """Where the sentences of a document end, counted in its tokens; int64, ascending.

@@ -1,17 +1,15 @@
 """The order of samples and the batches made of them, as pure functions of a few integers.
 
-Sample `i` is the window of `sequence_length - 2` tokens that starts there, with `<s>` before and
-`</s>` after it, so every token is used once an epoch (the last incomplete window is left out and
-counted). The order of an epoch is a keyed permutation; windows of different epochs start at
-different offsets, so a document is not cut at the same place each time. The state is the number of
-samples consumed: any step is reached at once, and nothing depends on how batches are split.
+What a sample is made of is the input format (`formats/`): by default a window of tokens, else whole
+sentences or a pair of parts. The order of an epoch is a keyed permutation of its samples. The state is
+the number of samples consumed: any step is reached at once, and nothing depends on how batches are
+split.
 
-Where the data has several sources they take turns (`mixture.py`). Each has its own windows,
-permutation and count of epochs, so a small source that comes round again does so in another order,
-cut elsewhere, and with other masks.
+Where the data has several sources they take turns (`mixture.py`). Each has its own samples,
+permutation and count of epochs, so a small source that comes round again does so in another order
+and with other masks.
 
-Source: "full-sentences" packing of RoBERTa (arXiv 1907.11692, section 4.2), cut by tokens instead
-of sentences.
+Legend: B samples, N tokens of a batch laid end to end, P parts of a sample.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import DataError
-from ..core.keyed import derive_key, permute
 from ..core.log import get_logger
+from .formats import Cut, FormatConfig, Order, Pieces, SourceSamples, TooSmall, open_format, ranges
 from .mixture import SourceOrder
 from .shards import SourceTokens, TokenData
 
@@ -33,87 +31,62 @@ __all__ = ["SampleStream", "TokenBatch"]
 log = get_logger(__name__)
 # The order is looked up for so many samples at once: a permutation costs nearly the same for one.
 MAX_BLOCK = 1024
-_Starts = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+# Steps filled by tokens look at their samples twice: for the number, and for the micro-batches.
+_CACHED_BLOCKS = 256
+_Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Windows of tokens, before masking.
+    """Samples laid end to end, before masking.
 
     Attributes:
-        ids: token ids with `<s>` and `</s>` in place; int64 of shape (B, S).
-        positions: where each token stands in the split, -1 for added specials; int64, (B, S).
+        ids: token ids with `<s>` and `</s>` in place; int64, (N,).
+        positions: where each token stands in the split, -1 for added specials; int64, (N,).
+        lengths: tokens of each sample; int64, (B,).
         samples: number of each sample counted from the start of training; int64, (B,).
         epoch: epoch of each sample, counted for its own source; int64, (B,).
+        token_types: 1 from the first token of a second part on, else 0; int64, (N,), None where samples
+            have one part.
+        next_labels: 0 where the second part follows the first in the text, 1 where it is a random one;
+            int64, (B,), None where samples have one part.
     """
 
-    ids: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.int64]
-    samples: npt.NDArray[np.int64]
-    epoch: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Windows:
-    """The windows of one source in their order.
-
-    Attributes:
-        first: position of the source's first token in the split.
-        num_tokens: tokens of the source.
-        window: tokens of a window.
-        number: windows of an epoch of the source.
-        shuffle: whether order and offset are random.
-        key: what all keys begin with: the seed, and the source where there are several.
-    """
-
-    first: int
-    num_tokens: int
-    window: int
-    number: int
-    shuffle: bool
-    key: tuple[int | str, ...]
-
-    def _derive(self, purpose: str, epoch: int) -> int:
-        seed, *source = self.key
-        return derive_key(seed, purpose, *source, epoch)
-
-    def _offset(self, epoch: int) -> int:
-        spare = self.num_tokens - self.number * self.window
-        if not self.shuffle or spare <= 0:
-            return 0
-        return self._derive("offset", epoch) % min(spare + 1, self.window)
-
-    def starts(self, ranks: npt.NDArray[np.int64]) -> _Starts:
-        """Where samples of this source start in the split, and their epochs; int64."""
-        epochs, within = np.divmod(ranks, self.number)
-        starts = np.empty_like(ranks)
-        for epoch in np.unique(epochs).tolist():
-            chosen = epochs == epoch
-            windows = within[chosen]
-            if self.shuffle:
-                windows = permute(self._derive("order", epoch), windows, self.number)
-            starts[chosen] = self.first + windows * self.window + self._offset(epoch)
-        return starts, epochs
+    ids: _Int64
+    positions: _Int64
+    lengths: _Int64
+    samples: _Int64
+    epoch: _Int64
+    token_types: _Int64 | None = None
+    next_labels: _Int64 | None = None
 
 
 class SampleStream:
-    """Windows of one split in keyed random order.
+    """Samples of one split in keyed random order.
 
     Args:
         data: the split.
-        sequence_length: S, tokens of a sample with its two specials.
-        bos_id: id put before each window.
-        eos_id: id put after each window.
-        seed: decides order and offsets.
-        shuffle: False is for evaluation: the windows of a source come in their order in the corpus.
-            The sources take turns in the shares of the mixture, and no window comes twice.
+        sequence_length: S, most tokens of a sample, its specials included.
+        bos_id: id put before each sample.
+        eos_id: id put after each sample, and between two parts.
+        seed: decides order, offsets and pairs.
+        shuffle: False is for evaluation: the samples of a source come in their order in the corpus (pairs
+            in one order that is the same every epoch). The sources take turns in the shares of the
+            mixture, and no sample comes twice.
+        format: what a sample is made of.
+        separators: how many `</s>` stand between two parts: 2 as in RoBERTa, 1 as in BERT.
 
     Attributes:
         samples_by_source: samples of an epoch of the mixture by source.
         samples_per_epoch: their sum.
+        sources: the sources in use, each with its samples.
+        tokens_left_out: tokens of the sources in use that an epoch of each leaves out.
+        cut_sentences: sentences that are longer than a sample may be, and were cut.
 
     Raises:
-        DataError: no source has as many tokens as one window.
+        ConfigError: a sample of this format does not fit into the sequence length.
+        DataError: no source gives a sample.
+        ShardError: the format needs ends of sentences and the data has none.
     """
 
     def __init__(
@@ -125,74 +98,141 @@ class SampleStream:
         seed: int,
         *,
         shuffle: bool = True,
+        format: FormatConfig = FormatConfig(),  # noqa: A002, B008 - as the config calls it; it is frozen
+        separators: int = 2,
     ) -> None:
-        self.data, self.seed, self.shuffle = data, seed, shuffle
+        self.data, self.seed, self.shuffle, self.format = data, seed, shuffle, format
         self.bos_id, self.eos_id = bos_id, eos_id
         self.sequence_length, self.window = sequence_length, sequence_length - 2
-        used = [source for source in data.sources if self._is_used(source)]
-        if not used:
-            raise DataError(self._too_short())
+        self._cut = Cut(format, sequence_length, separators)
+        self.tokens_left_out = 0
+        self.sources = self._open_sources()
+        self.tokens_left_out += sum(samples.tokens_left_out for _, samples in self.sources)
+        self.cut_sentences = sum(samples.cut_sentences for _, samples in self.sources)
         # Evaluation repeats nothing: the most frequent source occurs once.
-        scale = 1.0 if shuffle else 1 / max(source.repeats for source in used)
-        self._windows = [self._cut(source) for source in used]
-        counts = [
-            max(1, round(windows.number * source.repeats * scale))
-            for source, windows in zip(used, self._windows, strict=True)
-        ]
+        scale = 1.0 if shuffle else 1 / max(source.repeats for source, _ in self.sources)
+        counts = [max(1, round(samples.number * source.repeats * scale)) for source, samples in self.sources]
         self._order = SourceOrder(counts)
-        self.samples_by_source = dict(zip((source.name for source in used), counts, strict=True))
+        names = (source.name for source, _ in self.sources)
+        self.samples_by_source = dict(zip(names, counts, strict=True))
         self.samples_per_epoch = self._order.size
         self._block_size = min(MAX_BLOCK, self.samples_per_epoch)
-        self._block = lru_cache(maxsize=8)(self._find_block)
+        self._block = lru_cache(maxsize=_CACHED_BLOCKS)(self._find_block)
 
-    def _is_used(self, source: SourceTokens) -> bool:
-        if source.repeats > 0 and 0 < source.num_tokens < self.window and len(self.data.sources) > 1:
-            log.warning(
-                "%s: source %r is left out of split %r: its %d tokens are fewer than one sequence",
-                *(self.data.folder, source.name, self.data.split, source.num_tokens),
+    def _open_sources(self) -> tuple[tuple[SourceTokens, SourceSamples], ...]:
+        open_source = open_format(self.data, self._cut)
+        several, found = len(self.data.sources) > 1, []
+        reason = ""
+        for source in self.data.sources:
+            samples = open_source(
+                source, Order((self.seed, source.name) if several else (self.seed,), self.shuffle)
             )
-        return source.repeats > 0 and source.num_tokens >= self.window
+            if source.repeats <= 0:
+                continue
+            if not isinstance(samples, TooSmall):
+                found.append((source, samples))
+                continue
+            reason = samples.reason
+            self.tokens_left_out += source.num_tokens
+            if source.num_tokens and several:
+                log.warning(
+                    "%s: source %r is left out of split %r: %s",
+                    *(self.data.folder, source.name, self.data.split, samples.reason),
+                )
+        if not found:
+            raise DataError(self._too_small(reason))
+        return tuple(found)
 
-    def _too_short(self) -> str:
+    def _too_small(self, reason: str) -> str:
         several = len(self.data.sources) > 1
-        return (
-            f"{self.data.folder}: split {self.data.split!r} has {self.data.num_tokens} tokens, "
-            f"{'but no source in use has as many as' if several else 'fewer than'} one sequence "
-            f"({self.window} and two specials); add text or lower sequence_length"
-        )
+        place = f"{self.data.folder}: split {self.data.split!r}"
+        if self.format.name == "windows":
+            return (
+                f"{place} has {self.data.num_tokens} tokens, "
+                f"{'but no source in use has as many as' if several else 'fewer than'} one sequence "
+                f"({self.window} and two specials); add text or lower sequence_length"
+            )
+        remedy = "add text or take another format"
+        return f"{place} gives no sample of format {self.format.name!r}: {reason}; {remedy}"
 
-    def _cut(self, source: SourceTokens) -> _Windows:
-        # One window fewer leaves room for the offset of the epoch.
-        number = max(1, (source.num_tokens - (self.window - 1 if self.shuffle else 0)) // self.window)
-        key = (self.seed, source.name) if len(self.data.sources) > 1 else (self.seed,)
-        return _Windows(source.first, source.num_tokens, self.window, number, self.shuffle, key)
-
-    def _find_block(self, block: int) -> _Starts:
+    def _find_block(self, block: int) -> Pieces:
         first = block * self._block_size
         samples = np.arange(first, first + self._block_size, dtype=np.int64)
         sources, ranks = self._order.find(samples)
-        starts, epochs = np.empty_like(samples), np.empty_like(samples)
+        shape = (len(samples), 2 if self.format.is_pair else 1)
+        starts, lengths = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        epochs, labels = np.empty_like(samples), np.empty_like(samples)
         for number in np.unique(sources).tolist():
             chosen = sources == number
-            starts[chosen], epochs[chosen] = self._windows[number].starts(ranks[chosen])
-        return starts, epochs
+            found = self.sources[number][1].find(ranks[chosen])
+            starts[chosen], lengths[chosen], epochs[chosen] = found.starts, found.lengths, found.epochs
+            if found.next_labels is not None:
+                labels[chosen] = found.next_labels
+        return Pieces(starts, lengths, epochs, labels if self.format.is_pair else None)
 
-    def starts(self, first: int, count: int) -> _Starts:
-        """Where some samples start in the split, and their epochs; int64, two arrays of (count,)."""
+    def pieces(self, first: int, count: int) -> Pieces:
+        """Where the parts of some samples lie in the split; reads no token.
+
+        Args:
+            first: number of the first sample, counted from the start of training.
+            count: number of samples.
+        """
         size = self._block_size
         blocks = range(first // size, max(first, first + count - 1) // size + 1)
         found = [self._block(block) for block in blocks]
         part = slice(first % size, first % size + count)
-        starts, epochs = (np.concatenate(pieces)[part] for pieces in zip(*found, strict=True))
-        return starts, epochs
+        labels = [block.next_labels for block in found if block.next_labels is not None]
+        return Pieces(
+            np.concatenate([block.starts for block in found])[part],
+            np.concatenate([block.lengths for block in found])[part],
+            np.concatenate([block.epochs for block in found])[part],
+            np.concatenate(labels)[part] if labels else None,
+        )
+
+    def starts(self, first: int, count: int) -> tuple[_Int64, _Int64]:
+        """Where some samples start in the split, and their epochs; int64, two arrays of (count,)."""
+        pieces = self.pieces(first, count)
+        return pieces.starts[:, 0], pieces.epochs
+
+    def sample_lengths(self, first: int, count: int) -> _Int64:
+        """Tokens of some samples, specials included; int64 of shape (count,). Reads no token."""
+        lengths: _Int64 = self.pieces(first, count).lengths.sum(axis=1) + self._cut.num_specials
+        return lengths
+
+    def count_for_budget(self, first: int, max_tokens: int) -> int:
+        """How many samples from one on fit into a number of tokens; at least 1. Reads no token.
+
+        Args:
+            first: number of the first sample, counted from the start of training.
+            max_tokens: tokens they may have together, specials included.
+        """
+        count = total = 0
+        while True:
+            size = self._block_size - (first + count) % self._block_size
+            ends = total + np.cumsum(self.sample_lengths(first + count, size))
+            fits = int(np.searchsorted(ends, max_tokens, side="right"))
+            if fits < size:
+                return max(1, count + fits)
+            count, total = count + size, int(ends[-1])
 
     def batch(self, first: int, count: int) -> TokenBatch:
         """Samples `first` to `first + count`, counted from the start of training."""
-        starts, epochs = self.starts(first, count)
-        ids = np.empty((count, self.sequence_length), np.int64)
-        positions = np.full((count, self.sequence_length), -1, np.int64)
-        ids[:, 0], ids[:, -1] = self.bos_id, self.eos_id
-        for row, start in enumerate(starts.tolist()):
-            ids[row, 1:-1] = self.data.tokens(start, self.window)
-        positions[:, 1:-1] = starts[:, None] + np.arange(self.window)
-        return TokenBatch(ids, positions, np.arange(first, first + count, dtype=np.int64), epochs)
+        pieces = self.pieces(first, count)
+        lengths = pieces.lengths.sum(axis=1) + self._cut.num_specials
+        begins = np.cumsum(lengths) - lengths
+        # Where each part begins among the N tokens; what no part fills is `</s>`, but for the first.
+        places = begins[:, None] + np.ones_like(pieces.lengths)
+        places[:, 1:] += pieces.lengths[:, :1] + self._cut.separators
+        ids = np.full(int(lengths.sum()), self.eos_id, np.int64)
+        ids[begins] = self.bos_id
+        positions = np.full(len(ids), -1, np.int64)
+        parts = [array.ravel() for array in (places, pieces.starts, pieces.lengths)]
+        positions[ranges(parts[0], parts[2])] = ranges(parts[1], parts[2])
+        for place, start, length in zip(*(array.tolist() for array in parts), strict=True):
+            ids[place : place + length] = self.data.tokens(start, length)
+        types = None
+        if self.format.is_pair:
+            types = np.zeros_like(ids)
+            types[ranges(places[:, 1], pieces.lengths[:, 1] + 1)] = 1
+        samples = np.arange(first, first + count, dtype=np.int64)
+        return TokenBatch(ids, positions, lengths, samples, pieces.epochs, types, pieces.next_labels)

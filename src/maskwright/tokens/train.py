@@ -20,7 +20,7 @@ from typing import Any
 from ..core.errors import TokenizerError
 from .vocabularies import BERT_TOKENS, ROBERTA_TOKENS, wordpiece_definition
 
-__all__ = ["train_byte_level", "train_wordpiece"]
+__all__ = ["Sample", "train_byte_level", "train_wordpiece"]
 
 # Chinese, Japanese kana, and what is written like them.
 _UNSPACED = (
@@ -36,7 +36,7 @@ _LONG_WORD = re.compile(r"\S{64}(?=\S)")
 _SMALLEST_WORDPIECE = 32
 
 
-class _Sample:
+class Sample:
     """Texts that can be read more than once, compressed."""
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -105,7 +105,7 @@ def train_byte_level(texts: Iterable[str], vocab_size: int) -> str:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    reference.train_from_iterator(_Sample(texts).pieces(), trainer)
+    reference.train_from_iterator(Sample(texts).pieces(), trainer)
     reference.add_special_tokens([AddedToken(specials.mask, lstrip=True, special=True)])
     reference.post_processor = processors.RobertaProcessing(
         (specials.eos, 2), (specials.bos, 0), add_prefix_space=False
@@ -139,7 +139,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, *, lowercase: bool = 
     specials = list(astuple(BERT_TOKENS))
     order = [BERT_TOKENS.pad, BERT_TOKENS.unk, BERT_TOKENS.bos, BERT_TOKENS.eos, BERT_TOKENS.mask]
     assert sorted(order) == sorted(specials)
-    sample = _Sample(texts)
+    sample = Sample(texts)
     ids = {token: number for number, token in enumerate(order)}
     empty = Tokenizer.from_str(wordpiece_definition(ids, BERT_TOKENS, lowercase=lowercase))
     characters, alphabet = _alphabet(sample, empty, vocab_size // 2)

@@ -7,6 +7,7 @@ step, so any split of a step gives the same gradient.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..core.errors import Interrupted, StorageError, UserError
-from ..parallel.engine import Engine, Objective
+from ..parallel.engine import Engine, Objective, StepOutcome
 from .checkpoint import Checkpoints
-from .hooks import Hook, Record
+from .hooks import Hook, Record, memory_fields
+from .records import Window
+from .schedules import Schedule
 from .signals import StopRequest, stop_on_signals
+from .spikes import MicroLoss, SpikeConfig, SpikeGuard
 
 __all__ = ["MicroBatch", "Parts", "Plan", "Stream", "train"]
 
-MAX_SKIPPED_STEPS = 10
 _DIVERGED = "the run has diverged: lower optimizer.lr or use precision=fp32, and start again"
 
 
@@ -29,23 +32,27 @@ class MicroBatch(Protocol):
     """What the loop reads from a micro-batch; the rest is between stream and objective."""
 
     @property
-    def num_targets(self) -> int:
-        """Number of predictions that the loss sums over."""
+    def targets(self) -> Mapping[str, int]:
+        """Number of predictions that each loss sums over; the main loss is called `loss`."""
 
     @property
     def num_tokens(self) -> int:
         """Tokens that the model computes on."""
 
     @property
-    def counts(self) -> Mapping[str, int]:
-        """Further counts for the log."""
+    def counts(self) -> Mapping[str, float]:
+        """Further sums for the log."""
+
+    @property
+    def samples(self) -> Sequence[int]:
+        """Numbers of its samples, to point at when something is wrong."""
 
 
 class Stream(Protocol):
     """Where batches come from; a seam because each objective has its own."""
 
-    def next_step(self) -> Sequence[Any]:
-        """Micro-batches of the next optimiser step."""
+    def next_step(self, share_done: float) -> Sequence[Any]:
+        """Micro-batches of the next optimiser step, when so much of training is done."""
 
     def state(self) -> dict[str, Any]:
         """JSON-like state."""
@@ -59,22 +66,26 @@ class Plan:
     """How long to train and how often to look; all in steps.
 
     Attributes:
-        total_steps: optimiser steps of the run.
+        schedule: learning rates, and when the run ends.
         evaluate_every: steps between evaluations; the last step is always evaluated.
         checkpoint_every: steps between checkpoints; the last step always has one.
         log_every: steps between training records.
-        learning_rate: rate of a step.
         flops_per_token: arithmetic of training on one token; 0 where unknown.
         peak_flops: measured matrix rate of the device a second; 0 where unknown.
+        device: where the model is, for its memory in the log.
     """
 
-    total_steps: int
+    schedule: Schedule
     evaluate_every: int
     checkpoint_every: int
     log_every: int
-    learning_rate: Callable[[int], float]
     flops_per_token: float = 0.0
     peak_flops: float = 0.0
+    device: str = "cpu"
+
+
+def _no_profile(step: int) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -87,30 +98,21 @@ class Parts:
     checkpoints: Checkpoints
     evaluate: Callable[[Engine], Record]
     hooks: Sequence[Hook] = ()
-
-
-@dataclass
-class _Window:
-    """Sums since the last training record."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    data_seconds: float = 0.0
-    steps: int = 0
-
-    def add(self, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+    spikes: SpikeGuard = field(default_factory=lambda: SpikeGuard(SpikeConfig(policy="off")))
+    profile: Callable[[int], contextlib.AbstractContextManager[None]] = _no_profile
 
 
 @dataclass
 class _Progress:
-    """Where the run is; `seconds` and `tokens` count over all starts."""
+    """Where the run is, over all starts.
+
+    `seconds` are those of training; `spent` are all of them, with evaluating and saving.
+    """
 
     step: int = 0
     seconds: float = 0.0
     tokens: int = 0
-    skipped_in_a_row: int = 0
+    spent: float = 0.0
 
 
 def train(parts: Parts, plan: Plan) -> Record:
@@ -138,10 +140,11 @@ def train(parts: Parts, plan: Plan) -> Record:
 class _Run:
     def __init__(self, parts: Parts, plan: Plan, request: StopRequest) -> None:
         self.parts, self.plan, self.request = parts, plan, request
-        self.progress, self.window = _Progress(), _Window()
+        self.progress, self.window = _Progress(), Window()
         self.last_evaluation: Record = {}
         self.saved_step = 0
         self._resume()
+        self._spent_before, self._started = self.progress.spent, time.monotonic()
 
     def _tell(self, record: Record) -> None:
         for hook in self.parts.hooks:
@@ -156,86 +159,87 @@ class _Run:
             return
         self.parts.stream.restore(found.progress["stream"])
         self.parts.engine.load(found.tensors)
-        self.progress = _Progress(found.step, found.progress["seconds"], found.progress["tokens"])
-        self.last_evaluation = found.progress["evaluation"]
+        told = found.progress
+        spent = told.get("spent", told["seconds"])
+        self.progress = _Progress(found.step, told["seconds"], told["tokens"], spent)
+        self.parts.spikes.restore(told.get("spikes", {}))
+        self.last_evaluation = told["evaluation"]
         self._event(f"resumed from the checkpoint of step {found.step}")
 
+    def _share_done(self) -> float:
+        """Share of training that is done; where time is the budget, it is looked at here alone."""
+        self.progress.spent = self._spent_before + time.monotonic() - self._started
+        return self.plan.schedule.share(self.progress.step, self.progress.spent)
+
     def finish(self) -> Record:
-        while self.progress.step < self.plan.total_steps:
-            self._step()
-            step, last = self.progress.step, self.progress.step == self.plan.total_steps
-            if step % self.plan.log_every == 0 or last:
-                self._log()
-            if step % self.plan.evaluate_every == 0 or last:
+        plan, share = self.plan, self._share_done()
+        while share < 1:
+            with self.parts.profile(self.progress.step + 1):
+                self._step(share)
+            share = self._share_done()
+            step, last = self.progress.step, share >= 1
+            if step % plan.log_every == 0 or last:
+                self._log(share)
+            if step % plan.evaluate_every == 0 or last:
                 self._evaluate()
-            if step % self.plan.checkpoint_every == 0 or last:
+            if step % plan.checkpoint_every == 0 or last:
                 self._save(required=last)
             if self.request.reason and not last:
                 self._stop()
         seen = {"seconds": self.progress.seconds, "tokens_seen": self.progress.tokens}
         return {**self.last_evaluation, **seen, "step": self.progress.step}
 
-    def _step(self) -> None:
+    def _step(self, share: float) -> None:
         started = time.perf_counter()
-        batches = self.parts.stream.next_step()
+        batches = self.parts.stream.next_step(share)
         loaded = time.perf_counter()
-        engine = self.parts.engine
-        num_targets = engine.total(sum(batch.num_targets for batch in batches))
-        for batch in batches:
-            sums = engine.forward_backward(self.parts.objective, batch, max(1, num_targets))
-            self.window.add(sums)
-            self.window.add({"targets": batch.num_targets, "tokens": batch.num_tokens, **batch.counts})
         self.progress.step += 1
-        rate = self.plan.learning_rate(self.progress.step)
-        outcome = engine.step(rate)
-        self.window.add({"lr": rate, "grad_norm": outcome.grad_norm})
+        rate = self.plan.schedule.rate(self.progress.step, self.progress.spent)
+        outcome = self._compute(batches, rate)
+        tokens = sum(batch.num_tokens for batch in batches)
         elapsed = time.perf_counter() - started
         self.progress.seconds += elapsed
-        self.progress.tokens += sum(batch.num_tokens for batch in batches)
+        self.progress.tokens += tokens
         self.window.seconds += elapsed
         self.window.data_seconds += loaded - started
         self.window.steps += 1
-        self._guard(outcome.applied)
+        norms = {f"grad_norm/{name}": norm for name, norm in outcome.norms.groups.items()}
+        self.window.add({"lr": rate, "grad_norm": outcome.norms.total, **norms})
+        told = self.parts.spikes.report(outcome.reason)
+        if told is not None:
+            self._event(told)
 
-    def _guard(self, applied: bool) -> None:
-        if applied:
-            self.progress.skipped_in_a_row = 0
-            return
-        self.progress.skipped_in_a_row += 1
-        self._event("the gradient is not finite; the step was skipped and no weight changed")
-        if self.progress.skipped_in_a_row >= MAX_SKIPPED_STEPS:
-            raise UserError(
-                f"step {self.progress.step}: the gradient was not finite {MAX_SKIPPED_STEPS} times in a row; "
-                f"{_DIVERGED}"
-            )
+    def _compute(self, batches: Sequence[MicroBatch], rate: float) -> StepOutcome:
+        """Gradients of all micro-batches, and the step, unless the guard or the engine refuses it."""
+        engine = self.parts.engine
+        counts = {name: sum(batch.targets[name] for batch in batches) for name in batches[0].targets}
+        totals = {name: max(1, engine.total(count)) for name, count in counts.items()}
+        losses = []
+        for batch in batches:
+            sums = engine.forward_backward(self.parts.objective, batch, totals)
+            losses.append(MicroLoss(sums["loss_sum"], batch.targets["loss"], batch.samples))
+            targets = {f"{name}_targets": count for name, count in batch.targets.items()}
+            self.window.add({**sums, **targets, "tokens": batch.num_tokens, **batch.counts})
+        mean = sum(loss.loss_sum for loss in losses) / totals["loss"]
+        self.parts.spikes.watch(self.progress.step, mean, losses)
+        return engine.step(rate, self.parts.spikes.accept)
 
-    def _log(self) -> None:
-        window, sums = self.window, self.window.sums
-        targets, seconds = max(1.0, sums["targets"]), max(window.seconds, 1e-9)
-        speed = sums["tokens"] / seconds
+    def _log(self, share: float) -> None:
+        plan, progress = self.plan, self.progress
         record: Record = {
             "kind": "train",
-            "step": self.progress.step,
-            "loss": sums["loss_sum"] / targets,
-            "accuracy": sums.get("correct", 0.0) / targets,
-            "lr": sums["lr"] / window.steps,
-            "grad_norm": sums["grad_norm"] / window.steps,
-            "tokens_per_second": speed,
-            "real_tokens_per_second": sums.get("real_tokens", sums["tokens"]) / seconds,
-            "data_wait_share": window.data_seconds / seconds,
-            "step_seconds": seconds / window.steps,
-            "seconds": self.progress.seconds,
-            "tokens_seen": self.progress.tokens,
+            "step": progress.step,
+            "share_done": share,
+            **self.window.record(plan.flops_per_token, plan.peak_flops),
+            "seconds": progress.seconds,
+            "tokens_seen": progress.tokens,
+            **memory_fields(plan.device),
         }
-        if "eligible" in sums:
-            record |= {
-                "mask_rate": sums["targets"] / max(1.0, sums["eligible"]),
-                "eligible": sums["eligible"],
-            }
-        if self.plan.peak_flops:
-            record["peak_share"] = speed * self.plan.flops_per_token / self.plan.peak_flops
+        left = plan.schedule.steps_left_estimate(progress.step, progress.spent)
+        if left is not None:
+            record["total_steps"] = progress.step + left
         self._tell(record)
-        self.window = _Window()
+        self.window = Window()
 
     def _evaluate(self) -> None:
         result = self.parts.evaluate(self.parts.engine)
@@ -252,6 +256,8 @@ class _Run:
             "stream": self.parts.stream.state(),
             "seconds": self.progress.seconds,
             "tokens": self.progress.tokens,
+            "spent": self.progress.spent,
+            "spikes": self.parts.spikes.state(),
             "evaluation": self.last_evaluation,
         }
         try:
@@ -267,6 +273,10 @@ class _Run:
             self._save(required=True)
         self._event(f"stopped by {self.request.reason} after saving a checkpoint")
         raise Interrupted(
-            f"stopped by {self.request.reason} at step {self.progress.step} of {self.plan.total_steps}; "
+            f"stopped by {self.request.reason} at step {self.progress.step}{self._of_all()}; "
             "a checkpoint was saved"
         )
+
+    def _of_all(self) -> str:
+        schedule = self.plan.schedule
+        return "" if schedule.budget_seconds is not None else f" of {schedule.total_steps}"

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.config import dump_config
-from ..core.errors import ConfigError, TokenizerError
 from ..core.files import write_json
 from ..core.log import get_logger
 from ..core.machine import describe_machine, library_versions, peak_memory_bytes
-from ..model.config import EncoderConfig
-from ..model.encoder import initialize
 from ..model.heads import MaskedLM
-from ..model.hf import export_model, load_encoder_config, load_weights
-from ..objectives.masking import Masker
-from ..objectives.mlm import MaskedLMStream, fixed_batches, masked_lm_loss
+from ..model.hf import export_model
+from ..objectives.masking import Expectation
+from ..objectives.masking.guards import rate_interval
+from ..objectives.mlm import MaskedLMStream, mask_batch, masked_lm_loss
+from ..objectives.step_sizes import StepSizes
 from ..parallel.engine import Engine
 from ..parallel.single import SingleEngine
 from ..planner.flops import model_flops_per_token
-from ..tokens.manifest import Manifest
-from ..tokens.shards import TokenData, open_split
-from ..tokens.stream import SampleStream
-from ..tokens.tokenizer import Tokenizer
+from .beginning import check_beginning
 from .checkpoint import Checkpoints
-from .device import measure_matrix_peak, resolve_device, resolve_precision
-from .hooks import Hook, Record, standard_hooks
+from .device import measure_matrix_peak, set_tf32
+from .guards import Guards, RateGuard
+from .hooks import Hook, Record, standard_hooks, tracking_hooks
 from .loop import Parts, Plan, train
-from .mlm_evaluation import measure
 from .optimizers import optimizer_factory
-from .pretrain_config import ModelConfig, PretrainConfig
+from .pretrain_config import PretrainConfig
+from .pretrain_setting import PretrainSetting, build_model, open_setting, prepare_for_device
+from .profiling import Profiler
 from .samples import sample_predictions
-from .schedules import learning_rate
-from .unigram import unigram_loss
+from .schedules import BatchWarmup, Schedule
+from .spikes import SpikeGuard, point_to_samples
+from .unigram import mixture_counts
 
 __all__ = ["run_pretraining"]
 
@@ -42,101 +39,54 @@ log = get_logger(__name__)
 VERSIONS = ("maskwright", "torch", "tokenizers", "gigatoken", "numpy", "transformers")
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """What a run works with, after everything is opened and checked."""
-
-    config: PretrainConfig
-    shape: EncoderConfig
-    tokenizer: Tokenizer
-    manifest: Manifest
-    training: SampleStream
-    validation: SampleStream
-    masker: Masker
-    device: str
-    precision: str
-
-
-def _open(config: PretrainConfig) -> _Setting:
-    folder = Path(config.data)
-    training = open_split(folder, "train")
-    manifest = training.manifest
-    tokenizer = Tokenizer.load(folder / "tokenizer")
-    if tokenizer.fingerprint != manifest.tokenizer.fingerprint:
-        raise TokenizerError(
-            f"{folder / 'tokenizer'}: was changed after the shards were made (its fingerprint is "
-            f"{tokenizer.fingerprint}, theirs {manifest.tokenizer.fingerprint}); prepare the data again"
-        )
-    shape = _shape(config, tokenizer)
-    device = resolve_device(config.device)
-    masker = Masker(
-        config.masking, config.seed, tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids
-    )
-
-    def stream(data: TokenData, *, shuffle: bool) -> SampleStream:
-        length, ids = config.sequence_length, (tokenizer.bos_id, tokenizer.eos_id)
-        return SampleStream(data, length, *ids, config.seed, shuffle=shuffle)
-
-    return _Setting(
-        config=config,
-        shape=shape,
-        tokenizer=tokenizer,
-        manifest=manifest,
-        training=stream(training, shuffle=True),
-        validation=stream(open_split(folder, "validation", manifest), shuffle=False),
-        masker=masker,
-        device=device,
-        precision=resolve_precision(config.precision, device),
-    )
-
-
-def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
-    if config.init_from is None:
-        return config.model.resolve(tokenizer.vocab_size, config.sequence_length, tokenizer.pad_id)
-    if config.model != ModelConfig():
-        log.warning("init_from gives the shape of the model; what model says is ignored")
-    shape, _ = load_encoder_config(Path(config.init_from))
-    tokenizer.require_size(shape.vocab_size, config.init_from)
-    if config.sequence_length > shape.max_length:
-        raise ConfigError(
-            f'"sequence_length" is {config.sequence_length}, but {config.init_from} takes '
-            f"{shape.max_length}; lower it"
-        )
-    return shape
-
-
-def _evaluator(setting: _Setting) -> Callable[[Engine], Record]:
-    config = setting.config
-
+def _evaluator(setting: PretrainSetting) -> Callable[[Engine], Record]:
     def evaluate(engine: Engine) -> Record:
-        batches = fixed_batches(
-            setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
-        )
-        return measure(batches, lambda batch: engine.forward(masked_lm_loss, batch))
+        assert isinstance(engine.model, MaskedLM)
+        record = setting.validation.measure(lambda batch: engine.forward(masked_lm_loss, batch))
+        return record | setting.probes.while_training(engine.model)
 
     return evaluate
 
 
-def _plan(setting: _Setting, peak: float) -> Plan:
+def _plan(setting: PretrainSetting, peak: float) -> Plan:
     config = setting.config
-    shape = setting.shape
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     flops = model_flops_per_token(
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_hidden_layers,
-        num_attention_heads=shape.num_attention_heads,
-        intermediate_size=shape.intermediate_size,
-        vocab_size=shape.vocab_size,
+        **{name: getattr(setting.shape, name) for name in names},
         sequence_length=config.sequence_length,
         head_positions_share=config.masking.mlm_probability,
     )
     return Plan(
-        total_steps=config.steps,
+        schedule=Schedule(config.schedule, config.optimizer.lr, config.steps),
         evaluate_every=config.evaluation.every_steps,
         checkpoint_every=config.checkpoint.every_steps,
         log_every=config.log_every_steps,
-        learning_rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, config.steps),
         flops_per_token=flops.training,
         peak_flops=peak,
+        device=setting.device,
+    )
+
+
+def _stream(setting: PretrainSetting) -> MaskedLMStream:
+    config, batch = setting.config, setting.config.batch
+    growth = BatchWarmup(batch.sequences, batch.micro_sequences, batch.warmup_from, batch.warmup_samples)
+    sizes = StepSizes(
+        setting.training, growth.sequences_at, batch.micro_sequences, config.format.fills_tokens
+    )
+    return MaskedLMStream(
+        setting.training,
+        setting.masker,
+        sizes,
+        config.attention,
+        next_sentence=config.predicts_next_sentence,
+    )
+
+
+def _spike_guard(setting: PretrainSetting) -> SpikeGuard:
+    samples = setting.training
+    return SpikeGuard(
+        setting.config.spikes,
+        lambda numbers: [str(place) for place in point_to_samples(samples.data, samples.batch, numbers)],
     )
 
 
@@ -161,42 +111,48 @@ def run_pretraining(
         Interrupted: stopped by a signal after saving.
         UserError: data, model or a value cannot be used; nothing was lost.
     """
-    setting = _open(config)
-    model = _build(setting)
+    setting = open_setting(config)
+    model = build_model(setting)
+    tracking = tracking_hooks(config.tracking, folder, config.model_dump(mode="json"), config.steps)
     claim()
-    peak = measure_matrix_peak(setting.device, setting.precision)
+    set_tf32(config.tf32)
+    peak = measure_matrix_peak(setting.device, "fp8" if config.fp8 else setting.precision)
     engine = SingleEngine(
         model, optimizer_factory(config.optimizer), setting.device, setting.precision, config.max_grad_norm
     )
-    about = {"config": dump_config(config), "versions": library_versions(VERSIONS)}
+    prepare_for_device(engine.model, setting)
+    watchers = standard_hooks(folder, config.steps, [*hooks, *tracking])
+    guards = Guards(config.guards, watchers)
+    stream = _stream(setting)
+    about = {
+        "config": dump_config(config),
+        "shape": setting.shape.model_dump(),
+        "versions": library_versions(VERSIONS),
+    }
+    profiler = Profiler(config.profile, folder, engine, stream)
     parts = Parts(
-        stream=MaskedLMStream(
-            setting.training, setting.masker, config.batch.sequences, config.batch.micro_sequences
-        ),
+        stream=stream,
         objective=masked_lm_loss,
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", config.checkpoint.keep, about),
         evaluate=_evaluator(setting),
-        hooks=standard_hooks(folder, config.steps, hooks),
+        hooks=[*watchers, RateGuard(guards, config.masking.mlm_probability)],
+        spikes=_spike_guard(setting),
+        profile=profiler.step,
     )
     _announce(setting, engine, peak)
-    result = train(parts, _plan(setting, peak))
+    check_beginning(setting, engine.model, stream, guards)
+    try:
+        result = train(parts, _plan(setting, peak))
+    finally:
+        profiler.close()
     return _finish(setting, engine, result, peak, folder)
 
 
-def _build(setting: _Setting) -> MaskedLM:
-    model = MaskedLM(setting.shape)
-    initialize(model, setting.config.seed, setting.shape.initializer_range)
-    if setting.config.init_from is not None:
-        load_weights(model, Path(setting.config.init_from))
-    return model
-
-
-def _announce(setting: _Setting, engine: SingleEngine, peak: float) -> None:
-    parameters = sum(master.numel() for master in engine.masters)
+def _announce(setting: PretrainSetting, engine: SingleEngine, peak: float) -> None:
     log.info(
         "%s parameters, %s training tokens, %s on %s, matrix peak %.2f TFLOP/s",
-        f"{parameters:,}",
+        f"{engine.num_parameters:,}",
         f"{setting.training.data.num_tokens:,}",
         setting.precision,
         setting.device,
@@ -208,23 +164,28 @@ def _announce(setting: _Setting, engine: SingleEngine, peak: float) -> None:
         log.info("samples by source: %s", ", ".join(parts))
 
 
-def _finish(setting: _Setting, engine: SingleEngine, result: Record, peak: float, folder: Path) -> Record:
+def _finish(
+    setting: PretrainSetting, engine: SingleEngine, result: Record, peak: float, folder: Path
+) -> Record:
     config, tokenizer = setting.config, setting.tokenizer
     final = MaskedLM(setting.shape)
     final.load_state_dict(engine.weights())
     export_model(folder / "export", final, setting.shape)
     tokenizer.save(folder / "export", setting.shape.max_length)
-    samples = sample_predictions(final, tokenizer, setting.validation, setting.masker)
+    samples = sample_predictions(final, tokenizer, setting.validation.largest, setting.validation.masker)
+    baseline = setting.validation.baseline(mixture_counts(setting.training.data))
     probability = config.masking.mlm_probability
     summary = {
         "steps": result["step"],
         "validation_loss": result["loss"],
         "validation_accuracy": result["accuracy"],
         "validation_perplexity": result["perplexity"],
-        "unigram_loss": _baseline(setting),
+        "unigram_loss": baseline["unigram_loss"],
+        "validation_sources": setting.validation.sources(result, baseline),
+        **setting.probes.measure(final.to(setting.device)),
         "mask_rate_target": probability,
-        "mask_rate_interval": _mask_rate_interval(setting, probability),
-        "num_parameters": sum(master.numel() for master in engine.masters),
+        "mask_rate_interval": _mask_rate_interval(setting),
+        "num_parameters": engine.num_parameters,
         "seconds": result["seconds"],
         "tokens_seen": result["tokens_seen"],
         "tokens_per_second": result["tokens_seen"] / max(result["seconds"], 1e-9),
@@ -242,18 +203,12 @@ def _finish(setting: _Setting, engine: SingleEngine, result: Record, peak: float
     return summary
 
 
-def _baseline(setting: _Setting) -> float:
+def _mask_rate_interval(setting: PretrainSetting) -> list[float]:
+    """Where 99.9 % of mask rates of one full training record should lie, by the law of chance."""
     config = setting.config
-    batches = fixed_batches(
-        setting.validation, setting.masker, config.evaluation.sequences, config.batch.micro_sequences
+    counts = mask_batch(setting.training, setting.masker, 0, min(16, config.batch.sequences), None).counts
+    scale = config.batch.sequences * config.log_every_steps / min(16, config.batch.sequences)
+    expected = Expectation(
+        round(counts["eligible"] * scale), counts["expected_targets"] * scale, counts["mask_variance"] * scale
     )
-    labels = (batch.labels_M.numpy() for batch in batches)
-    return unigram_loss(setting.validation.data.token_counts(), labels, setting.tokenizer.special_ids)
-
-
-def _mask_rate_interval(setting: _Setting, probability: float) -> list[float]:
-    """Where 99.9 % of mask rates of one training record should lie, by the binomial law."""
-    config = setting.config
-    tokens = config.batch.sequences * setting.training.window * config.log_every_steps
-    reach = 3.29 * math.sqrt(probability * (1 - probability) / tokens)
-    return [probability - reach, probability + reach]
+    return list(rate_interval(expected, 1e-3))

@@ -38,7 +38,8 @@ def sample_predictions(
     """
     batch = stream.batch(0, min(count, stream.samples_per_epoch))
     examples = []
-    for ids, positions in zip(batch.ids, batch.positions, strict=True):
+    ends = np.cumsum(batch.lengths)[:-1]
+    for ids, positions in zip(np.split(batch.ids, ends), np.split(batch.positions, ends), strict=True):
         chosen = np.flatnonzero(masker.select(ids, positions, FIXED_EPOCH))
         if not len(chosen):
             continue

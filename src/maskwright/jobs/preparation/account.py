@@ -14,6 +14,7 @@ from ...corpus.dedup.contamination import CONTAMINATED
 from ...corpus.parts import read_part
 from ...corpus.stages import CleanPart, Place, find_marks, name_marks
 from ...corpus.warnings import data_warnings
+from ...tokens.extend import Extension, read_extension
 from ...tokens.manifest import Manifest
 from ...tokens.token_statistics import TokenStatistics
 from ..prepare_config import PrepareConfig
@@ -69,6 +70,10 @@ def make_audit(config: PrepareConfig, folder: Path, made: Prepared, manifest: Ma
             for name, split in manifest.splits.items()
         },
     }
+    if config.words.segmenter != "none":
+        values["words"] = _words(config, manifest)
+    if (extension := read_extension(folder / "tokenizer")) is not None:
+        values["extension"] = _extension(extension)
     return {**values, "warnings": [*data_warnings(values), *_own_warnings(made)]}
 
 
@@ -87,6 +92,28 @@ def _statistics(made: Prepared) -> TokenStatistics:
     for result in made.encoded:
         total.merge(TokenStatistics.from_state(result["statistics"]))
     return total
+
+
+def _words(config: PrepareConfig, manifest: Manifest) -> dict[str, Any]:
+    splits = manifest.splits.values()
+    words = sum(shard.num_words for split in splits for shard in split.shards)
+    tokens = sum(split.num_tokens - split.num_documents for split in splits)  # closing ones left out
+    return {
+        "segmenter": config.words.segmenter,
+        "words": words,
+        "tokens_per_word": tokens / max(1, words),
+    }
+
+
+def _extension(extension: Extension) -> dict[str, Any]:
+    sample = extension.sample
+    return {
+        "base_vocab_size": extension.base_vocab_size,
+        "new_entries": len(extension.new),
+        "words": sample.words,
+        "tokens_per_word_before": sample.tokens_before / max(1, sample.words),
+        "tokens_per_word": sample.tokens_after / max(1, sample.words),
+    }
 
 
 def _own_warnings(made: Prepared) -> list[str]:

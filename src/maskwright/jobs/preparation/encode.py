@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from ...corpus.document import utf8_length
 from ...corpus.parts import write_part
 from ...corpus.runners import Stage, TaskResult
 from ...corpus.stages import CleanPart, Verdicts
+from ...tokens.segmentation import CutText, mark_words
 from ...tokens.sentences import sentence_ends, split_sentences
 from ...tokens.shard_writing import EncodedDocuments, WrittenShard, write_array, write_shard
 from ...tokens.token_statistics import TokenStatistics
 from ...tokens.tokenizer import Tokenizer
 from ..prepare_config import PrepareConfig
+from .cutting import identify_words, open_cutter
 from .surviving import is_validation, surviving_documents
 from .vocabulary import open_tokenizer
 
@@ -136,6 +138,7 @@ class _Encode:
             eos_id=tokenizer.eos_id,
             source=group.source,
             sentences=self.config.sentences,
+            words=self.config.words.segmenter != "none",
         )
 
 
@@ -144,6 +147,7 @@ class _Account:
 
     def __init__(self, tokenizer: Tokenizer, config: PrepareConfig) -> None:
         self._tokenizer, self._config = tokenizer, config
+        self._cut = open_cutter(config.words)
         self.audit = Audit()
         self.statistics = TokenStatistics(tokenizer)
         self.text_bytes = dict.fromkeys(SPLITS, 0)
@@ -184,6 +188,11 @@ class _Account:
             self._held_out, self._held_out_characters = [], 0
 
     def _encode(self, documents: Sequence[Document], split: str) -> EncodedDocuments:
+        cut_texts: list[CutText] = []
+        if self._cut is not None:
+            cut_texts = [self._cut(document.text) for document in documents]
+            pairs = zip(documents, cut_texts, strict=True)
+            documents = [replace(document, text=cut_text.text) for document, cut_text in pairs]
         texts = [document.text for document in documents]
         if not self._checked:
             sample = [text[:_CHECKED_CHARACTERS] for text in texts[:_CHECKED_TEXTS]]
@@ -195,7 +204,8 @@ class _Account:
         self.text_bytes[split] += sum(sizes)
         self._count_languages(documents, sizes, ids, counts)
         sentences = self._sentences(documents, ids, counts) if self._config.sentences else None
-        return EncodedDocuments(ids, counts, sentences)
+        words = mark_words(self._tokenizer, ids, counts, cut_texts) if self._cut is not None else None
+        return EncodedDocuments(ids, counts, sentences, words)
 
     def _count_languages(
         self, documents: Sequence[Document], sizes: Sequence[int], ids: Any, counts: Any
@@ -242,7 +252,9 @@ def encode_stage(
         request: names parts, verdicts and tokenizer by their content.
     """
     groups = group_parts(parts, config.tokens_per_shard)
-    own = [config.validation_share, config.seed, config.sentences, config.keep_documents]
+    own: list[Any] = [config.validation_share, config.seed, config.sentences, config.keep_documents]
+    words = identify_words(config.words)
+    own += [words] if words else []  # so that tasks without words stay known by their old names
     return Stage(
         name="encode",
         folder=folder,

@@ -82,7 +82,7 @@ def stage_names(config: PrepareConfig) -> list[tuple[str, bool]]:
         "bands": deduplication.near is not None,
         "clusters": deduplication.near is not None,
         "lines": deduplication.lines is not None,
-        "sample": config.tokenizer.path is None,
+        "sample": config.tokenizer.learns,
         "tokenizer": True,
         "encode": True,
         "finish": True,
@@ -182,7 +182,7 @@ class Preparation:
 
     def _encode(self, made: Prepared) -> None:
         samples: list[dict[str, Any]] = []
-        if self.config.tokenizer.path is None:
+        if self.config.tokenizer.learns:
             stage = sample_stage(self.config, self.folder, made.parts, made.verdicts, self._name)
             samples = self._run(stage, made)
         self._run(tokenizer_stage(self.config.tokenizer, self.folder, samples), made)

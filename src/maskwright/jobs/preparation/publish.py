@@ -21,6 +21,7 @@ from ...tokens.shard_writing import token_dtype, write_array
 from ...tokens.tokenizer import Tokenizer
 from ..prepare_config import MixtureConfig, PrepareConfig
 from .account import make_audit, make_timings
+from .cutting import identify_words
 from .encode import SPLITS
 from .pipeline import Prepared
 from .vocabulary import open_tokenizer
@@ -117,6 +118,7 @@ def _provenance(config: PrepareConfig, made: Prepared) -> dict[str, Any]:
     return {
         "sources": {source.label: {"files": files.get(source.label, 0)} for source in config.corpus.sources},
         "tokenizer": config.tokenizer.model_dump(mode="json", exclude={"path"}),
+        **({"words": words} if (words := identify_words(config.words)) else {}),
     }
 
 

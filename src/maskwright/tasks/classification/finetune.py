@@ -29,8 +29,16 @@ from ...training.device import DeviceName, Precision, resolve_device, resolve_pr
 from ...training.hooks import Hook, Record, standard_hooks
 from ...training.loop import Parts, Plan, train
 from ...training.optimizers import OptimizerConfig, optimizer_factory
-from ...training.schedules import ScheduleConfig, learning_rate
-from .batches import EncodedTexts, ExampleStream, classification_loss, encode_texts, sorted_batches
+from ...training.schedules import Schedule, ScheduleConfig
+from .batches import (
+    EncodedTexts,
+    ExampleStream,
+    PairForm,
+    classification_loss,
+    encode_texts,
+    pair_form,
+    sorted_batches,
+)
 from .data import LabelledDataset, read_labelled, split_dataset
 from .metrics import classification_report
 from .predictor import class_probabilities
@@ -124,7 +132,7 @@ def _read(files: LabelledFiles, path: str, label_names: Sequence[str] | None) ->
     )
 
 
-def _read_data(config: FinetuneConfig, tokenizer: Tokenizer, max_length: int) -> _Data:
+def _read_data(config: FinetuneConfig, tokenizer: Tokenizer, max_length: int, form: PairForm) -> _Data:
     files = config.data
     training = _read(files, files.train, None)
     names = training.label_names
@@ -135,7 +143,7 @@ def _read_data(config: FinetuneConfig, tokenizer: Tokenizer, max_length: int) ->
     test = validation if files.test is None else _read(files, files.test, names)
     rows = {}
     for name, part in (("train", training), ("validation", validation), ("test", test)):
-        rows[name] = encode_texts(tokenizer, part.texts, part.texts_b, max_length)
+        rows[name] = encode_texts(tokenizer, part.texts, part.texts_b, max_length, form)
         if rows[name].num_truncated:
             log.warning(
                 "%d of %d %s texts were cut to %d tokens",
@@ -156,18 +164,18 @@ def _build(config: FinetuneConfig, source: Path, shape: EncoderConfig, num_label
 
 
 def _stream(config: FinetuneConfig, data: _Data) -> ExampleStream:
-    rows, labels = data.rows["train"].rows, data.train.labels
-    return ExampleStream(rows, labels, config.seed, config.batch_size, config.micro_batch_size)
+    texts, sizes = data.rows["train"], (config.batch_size, config.micro_batch_size)
+    return ExampleStream(texts.rows, data.train.labels, config.seed, *sizes, texts.first_lengths)
 
 
 def _evaluator(data: _Data, micro_batch_size: int) -> Any:
     def evaluate(engine: Engine) -> Record:
         loss = correct = 0.0
-        rows, labels = data.rows["validation"].rows, data.validation.labels
-        for _, batch in sorted_batches(rows, labels, micro_batch_size):
+        texts, labels = data.rows["validation"], data.validation.labels
+        for _, batch in sorted_batches(texts.rows, labels, micro_batch_size, texts.first_lengths):
             sums = engine.forward(classification_loss, batch)
             loss, correct = loss + sums["loss_sum"], correct + sums["correct"]
-        return {"loss": loss / len(rows), "accuracy": correct / len(rows)}
+        return {"loss": loss / len(labels), "accuracy": correct / len(labels)}
 
     return evaluate
 
@@ -176,11 +184,10 @@ def _plan(config: FinetuneConfig, num_examples: int) -> Plan:
     total = max(1, math.ceil(config.epochs * num_examples / config.batch_size))
     every = max(1, round(config.evaluate_every_epochs * num_examples / config.batch_size))
     return Plan(
-        total_steps=total,
+        schedule=Schedule(config.schedule, config.optimizer.lr, total),
         evaluate_every=every,
         checkpoint_every=every,
         log_every=max(1, min(10, total // 20)),
-        learning_rate=lambda step: learning_rate(config.schedule, config.optimizer.lr, step, total),
     )
 
 
@@ -209,7 +216,8 @@ def run_finetuning(
     shape, _ = load_encoder_config(source)
     tokenizer = Tokenizer.load(source)
     tokenizer.require_size(shape.vocab_size, str(source))
-    data = _read_data(config, tokenizer, min(config.max_length or shape.max_length, shape.max_length))
+    max_length = min(config.max_length or shape.max_length, shape.max_length)
+    data = _read_data(config, tokenizer, max_length, pair_form(shape))
     device = resolve_device(config.device)
     names = data.train.label_names
     model = _build(config, source, shape, len(names))
@@ -229,9 +237,10 @@ def run_finetuning(
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", config.keep_checkpoints, about),
         evaluate=_evaluator(data, config.micro_batch_size),
-        hooks=standard_hooks(folder, plan.total_steps, hooks),
+        hooks=standard_hooks(folder, plan.schedule.total_steps, hooks),
     )
-    log.info("%d training examples, %d classes, %d steps", len(data.train), len(names), plan.total_steps)
+    total = plan.schedule.total_steps
+    log.info("%d training examples, %d classes, %d steps", len(data.train), len(names), total)
     result = train(parts, plan)
     final = SequenceClassifier(shape, len(names))
     final.load_state_dict(engine.weights())
@@ -241,7 +250,7 @@ def run_finetuning(
 
 
 def _measure(model: SequenceClassifier, data: _Data, result: Record, folder: Path, split: str) -> Record:
-    probabilities = class_probabilities(model, data.rows["test"].rows, "measuring")
+    probabilities = class_probabilities(model, data.rows["test"], "measuring")
     report = evaluation_report(data.test, probabilities)
     report |= {
         "split": split,

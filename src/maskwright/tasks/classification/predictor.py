@@ -16,7 +16,7 @@ from ...model.heads import SequenceClassifier
 from ...model.hf import load_encoder_config, load_weights
 from ...model.layout import Layout
 from ...tokens.tokenizer import Tokenizer
-from .batches import encode_texts, sorted_batches
+from .batches import EncodedTexts, encode_texts, pair_form, sorted_batches
 
 __all__ = ["ClassificationPredictor", "class_probabilities"]
 
@@ -25,23 +25,24 @@ BATCH_SIZE = 64
 
 @torch.no_grad()
 def class_probabilities(
-    model: SequenceClassifier, rows: Sequence[npt.NDArray[np.int64]], label: str = "classifying"
+    model: SequenceClassifier, texts: EncodedTexts, label: str = "classifying"
 ) -> npt.NDArray[np.float32]:
     """Probabilities of the classes for encoded texts.
 
     Args:
         model: on any device.
-        rows: ids of each text.
+        texts: what `encode_texts` returned.
         label: what the progress bar says.
 
     Returns:
-        fp32 of shape (len(rows), C), in the order of `rows`.
+        fp32 of shape (len(texts.rows), C), in the order of `texts.rows`.
     """
-    device = model.head_dense.weight.device
+    rows, device = texts.rows, model.head_dense.weight.device
     result = np.empty((len(rows), model.num_labels), np.float32)
     with progress(label, len(rows), "texts") as advance:
-        for numbers, batch in sorted_batches(rows, [0] * len(rows), BATCH_SIZE):
-            logits_BC = model(batch.ids_N.to(device), Layout(batch.lengths, device))
+        for numbers, batch in sorted_batches(rows, [0] * len(rows), BATCH_SIZE, texts.first_lengths):
+            types_N = None if batch.token_types_N is None else batch.token_types_N.to(device)
+            logits_BC = model(batch.ids_N.to(device), Layout(batch.lengths, device), None, types_N)
             result[numbers] = logits_BC.softmax(-1).cpu().numpy()
             advance(len(numbers))
     return result
@@ -60,8 +61,10 @@ class ClassificationPredictor:
 
     def __init__(self, folder: Path) -> None:
         shape, values = load_encoder_config(folder)
-        names = values.get("id2label")
-        if not names or "RobertaForSequenceClassification" not in (values.get("architectures") or []):
+        kinds = values.get("architectures") or []
+        # transformers leaves its default out: two classes.
+        names = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+        if not names or not any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
             raise CheckpointError(f"{folder}: is not a classifier; fine-tune one with maskwright finetune")
         try:
             self.labels = [str(names[str(number)]) for number in range(len(names))]
@@ -83,8 +86,10 @@ class ClassificationPredictor:
         # Training texts were stripped when they were read.
         first = [text.strip() for text in texts]
         second = None if texts_b is None else [text.strip() for text in texts_b]
-        encoded = encode_texts(self.tokenizer, first, second, self.max_length)
-        return class_probabilities(self.model, encoded.rows)
+        form = pair_form(self.model.config)
+        return class_probabilities(
+            self.model, encode_texts(self.tokenizer, first, second, self.max_length, form)
+        )
 
     def predict(self, texts: Sequence[str], texts_b: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Classify texts.

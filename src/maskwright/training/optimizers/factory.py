@@ -1,0 +1,44 @@
+"""Optimisers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .adamw import make_adamw
+from .config import OptimizerConfig, warn_of_ignored
+from .lamb import make_lamb
+from .muon import make_muon
+
+__all__ = ["OptimizerFactory", "optimizer_factory"]
+
+_MAKERS = {"adamw": make_adamw, "lamb": make_lamb, "muon": make_muon}
+
+
+@dataclass(frozen=True)
+class OptimizerFactory:
+    """Makes the optimiser for named parameters; biases and norms never decay.
+
+    The state is plain tensors by parameter. Whoever sets the rate of a step gives every group
+    `lr * group.get("lr_scale", 1.0)`.
+    """
+
+    config: OptimizerConfig
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each value is changed for itself, so that a table may be cut into pieces."""
+        return self.config.name == "adamw"
+
+    def __call__(self, named: Iterable[tuple[str, nn.Parameter]], /) -> torch.optim.Optimizer:
+        """The optimiser of `(name, parameter)` pairs."""
+        return _MAKERS[self.config.name](self.config, named)
+
+
+def optimizer_factory(config: OptimizerConfig) -> OptimizerFactory:
+    """What makes the optimiser of a config; settings that it ignores are said in the log."""
+    warn_of_ignored(config)
+    return OptimizerFactory(config)

@@ -1,0 +1,109 @@
+"""LAMB: Adam whose step is scaled, matrix by matrix, to the size of what it changes.
+
+With tens of thousands of sequences a step, the rate that Adam needs is too high for some matrices
+and too low for others; a step in proportion to the matrix suits them all. Cost: the state of Adam,
+two temporary tensors for a chunk of the weights, and two more norms of every tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...parallel.gradient_norms import accurate_norms
+from .config import OptimizerConfig
+from .parameters import chunks, decays, parameter_groups, stacked_matrices
+
+__all__ = ["Lamb", "make_lamb"]
+
+
+class Lamb(torch.optim.Optimizer):
+    """LAMB over parameter groups.
+
+    Args:
+        groups: each with `params`, `weight_decay`, `trust` (whether the step is scaled by the trust
+            ratio) and `parts` (matrices that lie below each other in each tensor; each has a ratio
+            of its own).
+        lr: learning rate until a group is given another.
+        betas: decay of the mean of gradients and of their squares.
+        eps: added to the root of the squared mean.
+
+    Source: You et al., "Large batch optimization for deep learning", ICLR 2020 (arXiv 1904.00962),
+    algorithm 2 with both corrections of bias and φ(z) = z. The ratio is 1 where a norm is zero, or a
+    tensor of zeros would stay one for ever.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "trust": True, "parts": 1}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Change every parameter that has a gradient; closures are not supported."""
+        assert closure is None
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for part in chunks(parameters):
+                self._update(parameters[part], group)
+        return None
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            # The count stays on the CPU: it is read at every step, and a device would be waited for.
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+    def _update(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+        states = [self._state_of(parameter) for parameter in parameters]
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        means, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        (beta1, beta2), decay = group["betas"], group["weight_decay"]
+        steps = []
+        for state in states:
+            state["step"] += 1
+            steps.append(float(state["step"]))
+        torch._foreach_lerp_(means, grads, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_div_(roots, [(1 - beta2**step) ** 0.5 for step in steps])
+        torch._foreach_add_(roots, group["eps"])
+        updates = torch._foreach_div(means, [1 - beta1**step for step in steps])
+        torch._foreach_div_(updates, roots)
+        if decay:
+            torch._foreach_add_(updates, list(parameters), alpha=decay)
+        if group["trust"]:
+            _scale(updates, parameters, group["parts"])
+        torch._foreach_add_(list(parameters), updates, alpha=-group["lr"])
+
+
+def _scale(updates: Sequence[Tensor], parameters: Sequence[Tensor], parts: int) -> None:
+    """Multiply each update by the norm of its matrix over its own."""
+    steps = [piece for update in updates for piece in update.chunk(parts)]
+    weights = [piece for parameter in parameters for piece in parameter.chunk(parts)]
+    step_norms, weight_norms = accurate_norms(steps), accurate_norms(weights)
+    ratios = torch.where((step_norms > 0) & (weight_norms > 0), weight_norms / step_norms, 1.0)
+    torch._foreach_mul_(steps, list(ratios.to(steps[0].dtype).unbind()))
+
+
+def make_lamb(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    """LAMB over named parameters; biases and norms neither decay nor have a trust ratio."""
+    groups = parameter_groups(
+        (
+            parameter,
+            {"weight_decay": config.weight_decay, "trust": True, "parts": stacked_matrices(name)}
+            if decays(parameter)
+            else {"weight_decay": 0.0, "trust": False, "parts": 1},
+        )
+        for name, parameter in named
+    )
+    return Lamb(groups, config.lr, (config.beta1, config.beta2), config.eps)

@@ -1,0 +1,203 @@
+"""Muon for the matrices inside the layers, AdamW for everything else, as one optimiser.
+
+A matrix moves by its mean gradient with all singular values brought near one, so that rare
+directions are learned as fast as frequent ones. The framework's Muon takes whole parameters only;
+here the three matrices of a joined query, key and value are three. Cost: four bytes of state for a
+matrix entry instead of AdamW's eight, and fifteen products of each matrix a step.
+
+Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with its
+coefficients; Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, section 2.2, for
+weight decay and for updates as large as AdamW's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from ...core.machine import native_bf16
+from .config import OptimizerConfig
+from .parameters import chunks, decays, is_hidden_matrix, parameter_groups, stacked_matrices
+
+__all__ = ["Muon", "make_muon", "orthogonalize", "update_scale"]
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ROUNDS = 5
+_EPS = 1e-7
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Bring the singular values of matrices near one, roughly between 0.7 and 1.2.
+
+    Args:
+        matrices: (B, rows, columns), in the type to compute in.
+
+    Returns:
+        Tensor of the same shape and type; zero matrices stay zero.
+    """
+    a, b, c = _COEFFICIENTS
+    tall = matrices.shape[1] > matrices.shape[2]
+    # The products are square in the shorter side.
+    x = matrices.mT if tall else matrices
+    # No singular value is larger than this norm, and up to one the iteration cannot diverge.
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=_EPS)
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+def update_scale(rows: int, columns: int, kind: str) -> float:
+    """What an update of singular values near one is multiplied by.
+
+    Args:
+        rows: outputs of the matrix.
+        columns: its inputs.
+        kind: `match_rms_adamw` or `original`, as the framework names them.
+    """
+    if kind == "original":
+        return math.sqrt(max(1.0, rows / columns))
+    return 0.2 * math.sqrt(max(rows, columns))
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over the groups that say `muon`, AdamW over the others.
+
+    Args:
+        groups: each with `params`, `weight_decay` and `muon`; those of Muon also with `parts`, the
+            number of matrices that lie below each other in each tensor, and `lr_scale`.
+        lr: learning rate of AdamW; a group has this times its `lr_scale`.
+        momentum: decay of the mean gradient of a matrix.
+        betas: AdamW's decays of the mean of gradients and of their squares.
+        eps: AdamW's, added to the root of the squared mean.
+        scale: see `update_scale`.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        *,
+        momentum: float,
+        betas: tuple[float, float],
+        eps: float,
+        scale: str,
+    ) -> None:
+        # `fused` tells the framework where the counts of steps belong when it loads a state.
+        defaults = {"lr": lr, "lr_scale": 1.0, "momentum": momentum, "betas": betas, "eps": eps}
+        super().__init__(groups, {**defaults, "scale": scale, "muon": False, "parts": 1, "fused": True})
+        for group in self.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        self._cpu_dtype = torch.bfloat16 if native_bf16() else torch.float32
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Change every parameter that has a gradient; closures are not supported."""
+        assert closure is None
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not group["muon"]:
+                self._adamw(parameters, group)
+                continue
+            for part in chunks(parameters):
+                self._muon(parameters[part], group)
+        return None
+
+    def _adamw_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+    def _mean(self, parameter: Tensor) -> Tensor:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
+
+    def _adamw(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
+        states = [self._adamw_state(parameter) for parameter in parameters]
+        adamw(
+            list(parameters),
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def _muon(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        means, momentum = [self._mean(parameter) for parameter in parameters], group["momentum"]
+        torch._foreach_lerp_(means, grads, 1 - momentum)
+        # Nesterov's: the mean as it will be if the gradient stays.
+        ahead = torch._foreach_lerp(grads, means, momentum)
+        torch._foreach_mul_(list(parameters), 1 - group["lr"] * group["weight_decay"])
+        for members, matrices in _stacks(ahead, group["parts"], self._cpu_dtype):
+            updates = orthogonalize(matrices)
+            rate = group["lr"] * update_scale(updates.shape[1], updates.shape[2], group["scale"])
+            for number, update in zip(members, torch.split(updates, group["parts"]), strict=True):
+                parameter = parameters[number]
+                parameter.add_(update.reshape(parameter.shape), alpha=-rate)
+
+
+def _stacks(
+    tensors: Sequence[Tensor], parts: int, cpu_dtype: torch.dtype
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Matrices of one shape as (B, rows, columns) in the type to compute in, and whose they are."""
+    if tensors[0].device.type == "cpu":
+        # A core has nothing from several products at once, and needs more memory for them.
+        stacks, dtype = [[number] for number in range(len(tensors))], cpu_dtype
+    else:
+        by_shape: dict[torch.Size, list[int]] = {}
+        for number, tensor in enumerate(tensors):
+            by_shape.setdefault(tensor.shape, []).append(number)
+        stacks, dtype = list(by_shape.values()), torch.bfloat16
+    for members in stacks:
+        rows, columns = tensors[members[0]].shape
+        matrices = torch.stack([tensors[number].to(dtype) for number in members])
+        yield members, matrices.view(len(members) * parts, rows // parts, columns)
+
+
+def make_muon(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    """Muon over hidden matrices, AdamW over the rest; biases and norms do not decay."""
+    lr_scale = 1.0 if config.muon_lr is None else config.muon_lr / config.lr
+    groups = parameter_groups(
+        (
+            parameter,
+            {
+                "weight_decay": config.weight_decay,
+                "muon": True,
+                "parts": stacked_matrices(name),
+                "lr_scale": lr_scale,
+            }
+            if is_hidden_matrix(name, parameter)
+            else {"weight_decay": config.weight_decay if decays(parameter) else 0.0, "muon": False},
+        )
+        for name, parameter in named
+    )
+    return Muon(
+        groups,
+        config.lr,
+        momentum=config.muon_momentum,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        scale=config.muon_scale,
+    )

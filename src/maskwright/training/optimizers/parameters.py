@@ -1,0 +1,62 @@
+"""What the optimisers know of a parameter: its name and shape decide how it is updated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...parallel.gradient_norms import group_of
+
+__all__ = ["chunks", "decays", "is_hidden_matrix", "parameter_groups", "stacked_matrices"]
+
+# Elements that are worked on at a time, so that temporary tensors stay small.
+CHUNK_ELEMENTS = 1 << 24
+
+
+def decays(parameter: Tensor) -> bool:
+    """Whether weight decay applies: to matrices and tables, not to biases and norms."""
+    return parameter.dim() >= 2
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix inside a layer, neither embedding nor head."""
+    return parameter.dim() == 2 and group_of(name) in ("attention", "feed_forward")
+
+
+def stacked_matrices(name: str) -> int:
+    """How many matrices lie below each other in one parameter: three where q, k and v are joined."""
+    return 3 if name.endswith("qkv.weight") else 1
+
+
+def parameter_groups(parameters: Iterable[tuple[nn.Parameter, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Gather parameters with the same settings.
+
+    Args:
+        parameters: each with its settings.
+
+    Returns:
+        Groups for `torch.optim.Optimizer`, in the order in which their settings first occur.
+    """
+    groups: list[tuple[dict[str, Any], list[nn.Parameter]]] = []
+    for parameter, settings in parameters:
+        for known, members in groups:
+            if known == settings:
+                members.append(parameter)
+                break
+        else:
+            groups.append((settings, [parameter]))
+    return [{"params": members, **settings} for settings, members in groups]
+
+
+def chunks(tensors: Sequence[Tensor]) -> Iterator[slice]:
+    """Cut a list of tensors into runs of at most `CHUNK_ELEMENTS`, or one larger tensor."""
+    first, elements = 0, 0
+    for number, tensor in enumerate(tensors):
+        if number > first and elements + tensor.numel() > CHUNK_ELEMENTS:
+            yield slice(first, number)
+            first, elements = number, 0
+        elements += tensor.numel()
+    if first < len(tensors):
+        yield slice(first, len(tensors))

@@ -1,0 +1,226 @@
+"""What a pretraining run works with: data, tokenizer, shape, masks, opened and checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ..core.errors import ConfigError, TokenizerError
+from ..core.log import get_logger
+from ..model.acceleration import TargetCapacity, accelerate_model, capacity_for, convert_to_fp8
+from ..model.config import EncoderConfig
+from ..model.encoder import initialize
+from ..model.grow import extend_vocabulary, tile_weights
+from ..model.heads import MaskedLM
+from ..model.hf import load_encoder_config, load_weights
+from ..model.layers import EncoderLayer
+from ..objectives.masking import Masker
+from ..objectives.mlm import mask_batch
+from ..tokens.manifest import Manifest
+from ..tokens.shards import TokenData, open_split
+from ..tokens.stream import SampleStream
+from ..tokens.tokenizer import Tokenizer
+from ..tokens.words import open_words
+from .device import resolve_device, resolve_precision
+from .evaluation import Probes, Validation
+from .pretrain_config import ModelConfig, PretrainConfig
+
+__all__ = ["PretrainSetting", "build_model", "open_setting", "prepare_for_device"]
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PretrainSetting:
+    """What a run works with, after everything is opened and checked."""
+
+    config: PretrainConfig
+    shape: EncoderConfig
+    tokenizer: Tokenizer
+    manifest: Manifest
+    training: SampleStream
+    validation: Validation
+    probes: Probes
+    masker: Masker
+    device: str
+    precision: str
+
+
+def open_setting(config: PretrainConfig) -> PretrainSetting:
+    """Open everything that a config names.
+
+    Raises:
+        UserError: data, tokenizer or model cannot be used, or do not fit each other.
+    """
+    folder = Path(config.data)
+    data = open_split(folder, "train")
+    manifest = data.manifest
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    if tokenizer.fingerprint != manifest.tokenizer.fingerprint:
+        raise TokenizerError(
+            f"{folder / 'tokenizer'}: was changed after the shards were made (its fingerprint is "
+            f"{tokenizer.fingerprint}, theirs {manifest.tokenizer.fingerprint}); prepare the data again"
+        )
+    shape = _shape(config, tokenizer)
+    device = resolve_device(config.device)
+    evaluation = config.evaluation
+    validation = Validation(
+        open_split(folder, "validation", manifest),
+        tokenizer,
+        sequence_length=config.sequence_length,
+        num_sequences=evaluation.sequences,
+        batch_size=config.batch.micro_sequences,
+        seed=evaluation.seed,
+        per_source=evaluation.per_source,
+    )
+    return PretrainSetting(
+        config=config,
+        shape=shape,
+        tokenizer=tokenizer,
+        manifest=manifest,
+        training=_samples(config, data, tokenizer, shape),
+        validation=validation,
+        probes=Probes(evaluation, tokenizer, validation),
+        masker=_masker(config, data, tokenizer),
+        device=device,
+        precision=resolve_precision(config.precision, device),
+    )
+
+
+def _samples(
+    config: PretrainConfig, data: TokenData, tokenizer: Tokenizer, shape: EncoderConfig
+) -> SampleStream:
+    return SampleStream(
+        data,
+        config.sequence_length,
+        tokenizer.bos_id,
+        tokenizer.eos_id,
+        config.seed,
+        format=config.format,
+        separators=1 if shape.model_type == "bert" else 2,
+    )
+
+
+def _masker(config: PretrainConfig, data: TokenData, tokenizer: Tokenizer) -> Masker:
+    words = open_words(data, tokenizer) if config.masking.unit != "token" else None
+    ids = (tokenizer.vocab_size, tokenizer.mask_id, tokenizer.special_ids)
+    return Masker(config.masking, config.seed, *ids, words)
+
+
+def _shape(config: PretrainConfig, tokenizer: Tokenizer) -> EncoderConfig:
+    following = config.predicts_next_sentence
+    if config.init_from is None or config.grow:
+        return config.model.resolve(
+            config.sequence_length,
+            next_sentence=following,
+            vocab_size=tokenizer.vocab_size,
+            pad_token_id=tokenizer.pad_id,
+            bos_token_id=tokenizer.bos_id,
+            eos_token_id=tokenizer.eos_id,
+        )
+    shape, _ = load_encoder_config(Path(config.init_from))
+    dropout = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    if config.model != ModelConfig(**{name: getattr(config.model, name) for name in dropout}):
+        log.warning("init_from gives the shape of the model; what model says is ignored, but for dropout")
+    shape = shape.replace(next_sentence=following, **{name: getattr(config.model, name) for name in dropout})
+    if config.extend_vocabulary:
+        shape = shape.replace(vocab_size=tokenizer.vocab_size)
+    tokenizer.require_size(shape.vocab_size, config.init_from)
+    if config.sequence_length > shape.max_length:
+        raise ConfigError(
+            f'"sequence_length" is {config.sequence_length}, but {config.init_from} takes '
+            f"{shape.max_length}; lower it"
+        )
+    return shape
+
+
+def build_model(setting: PretrainSetting) -> MaskedLM:
+    """The model with its first weights: random, loaded, grown, or with a longer vocabulary.
+
+    Raises:
+        UserError: the weights cannot be read or do not fit.
+    """
+    config, shape = setting.config, setting.shape
+    model = MaskedLM(shape)
+    initialize(model, config.seed, shape.initializer_range)
+    if config.init_from is None:
+        return model
+    source = Path(config.init_from)
+    if not (config.grow or config.extend_vocabulary):
+        load_weights(model, source)
+        return model
+    small = MaskedLM(load_encoder_config(source)[0])
+    initialize(small, config.seed, small.config.initializer_range)
+    load_weights(small, source)
+    state, old = small.state_dict(), small.config
+    if config.extend_vocabulary:
+        pieces = _new_entries(setting, old)
+        state, old = extend_vocabulary(state, old, len(pieces), "mean", pieces)
+    if config.grow:
+        state = tile_weights(state, old, shape)
+    # A head that only the new model has keeps its random weights.
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def _new_entries(setting: PretrainSetting, old: EncoderConfig) -> list[list[int]]:
+    """For each new entry of the vocabulary, the old ones that it is made of."""
+    from ..tokens.extend import read_extension
+
+    folder = Path(setting.config.data) / "tokenizer"
+    extension = read_extension(folder)
+    if extension is None or extension.base_vocab_size != old.vocab_size:
+        raise TokenizerError(
+            f"{folder}: was not made by extending the {old.vocab_size} entries of "
+            f"{setting.config.init_from}; prepare the data with tokenizer.path set to that model and "
+            "tokenizer.extend to a number"
+        )
+    return [list(entry.pieces) for entry in extension.new]
+
+
+def prepare_for_device(model: nn.Module, setting: PretrainSetting) -> None:
+    """Compile, checkpoint activations and change matrix products as the config says.
+
+    Raises:
+        UserError: the device or the libraries do not offer what was asked for.
+    """
+    config, on_cpu = setting.config, setting.device == "cpu"
+    if config.fp8:
+        convert_to_fp8(model)
+    again = config.activation_checkpointing
+    if again == "feed-forward":
+        _recompute_feed_forward(model, on_cpu)
+        again = "none"
+    compile_it = not on_cpu if config.compile == "auto" else config.compile
+    if compile_it and on_cpu:
+        raise ConfigError(
+            '"compile" is true, but the device is the CPU, where our own layers are faster; drop it'
+        )
+    if again != "none" or not on_cpu:
+        capacity = TargetCapacity(_capacity(setting)) if compile_it else None
+        accelerate_model(model, compile=compile_it, activation_checkpointing=again, capacity=capacity)
+
+
+def _capacity(setting: PretrainSetting) -> int:
+    """Predicted positions of a micro-batch, with what chance may add."""
+    config, masking = setting.config, setting.config.masking
+    count = min(16, setting.training.samples_per_epoch)
+    found = mask_batch(setting.training, setting.masker, 0, count, None).counts
+    # Whole words and spans vary more than single tokens; by how much, some samples show.
+    rate = found["expected_targets"] / found["eligible"]
+    clustering = max(1.0, found["mask_variance"] / (found["eligible"] * rate * (1 - rate)))
+    highest = max(masking.rate_at(0.0), masking.rate_at(1.0))
+    return capacity_for(config.batch.micro_sequences * config.sequence_length, highest, clustering)
+
+
+def _recompute_feed_forward(model: nn.Module, on_cpu: bool) -> None:
+    if not on_cpu:
+        raise ConfigError(
+            '"activation_checkpointing" is "feed-forward", which exists on the CPU only; '
+            "set selective or full"
+        )
+    for layer in model.modules():
+        if isinstance(layer, EncoderLayer):
+            layer.recompute_feed_forward = True

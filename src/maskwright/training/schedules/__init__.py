@@ -1,0 +1,9 @@
+"""Learning rates, sizes of batches and the end of training, as pure functions."""
+
+from .batch_warmup import BatchWarmup
+from .config import ScheduleConfig
+from .durations import parse_duration
+from .rates import learning_rate, rate_at
+from .schedule import Schedule
+
+__all__ = ["BatchWarmup", "Schedule", "ScheduleConfig", "learning_rate", "parse_duration", "rate_at"]
