@@ -73,7 +73,8 @@ class Encoder(nn.Module):
                 f"{self.config.max_length}; cut it or raise max_position_embeddings"
             )
         if ids_N.device.type == "cpu":
-            for layer in self.layers:
+            # From the last: what a layer keeps is more than the gradients that come to lie there.
+            for layer in reversed(self.layers):
                 assert isinstance(layer, EncoderLayer)
                 layer.make_room(len(ids_N))
         hidden = Hidden(self.embeddings(ids_N, layout, keys, token_types_N, words_ND))

@@ -194,6 +194,7 @@ class EncoderLayer(nn.Module):
         matrices = 2 * width * (2 * width + inner)
         dtype = self.qkv.weight.dtype
         self.memory.kept.reserve(max(kept, matrices), dtype)
+        self.memory.gradients.reserve(matrices, dtype)
         self.memory.scratch.reserve(max(num_tokens * (inner + 2 * _COLUMNS), 2 * _ROWS * inner), dtype)
 
     def _qkv(self, hidden: Hidden) -> Tensor:
