@@ -20,15 +20,12 @@ from .config import EncoderConfig
 from .dropout import DropoutKeys, dropout
 from .layout import Layout
 from .memory import Memory, gelu_into, linear, linear_into, weight_gradient
-from .workspace import empty
 
 __all__ = ["EncoderLayer", "Hidden"]
 
 # Places in a layer where something is dropped; a layer's sites are numbered from SITES × (1 + layer).
 _ATTENTION, _ATTENTION_OUTPUT, _OUTPUT = range(3)
 SITES = 4
-# How much of the feed-forward block is held at a time where it is not kept.
-_ROWS, _COLUMNS = 1024, 1024
 
 
 class Hidden(NamedTuple):
@@ -91,52 +88,31 @@ class _Linear(torch.autograd.Function):
 
 
 class _FeedForward(torch.autograd.Function):
-    """linear(gelu(linear(x))) that keeps neither gelu's result nor, where asked, its input.
-
-    What is not kept is held for some rows or columns at a time, so it never needs much memory.
-    """
+    """linear(gelu(linear(x))) that keeps neither gelu's result nor, where asked, its input."""
 
     @staticmethod
     def forward(ctx, value_ND, weight_ID, bias_I, weight_DI, bias_D, hidden, recompute, memory):  # type: ignore[no-untyped-def]
-        inner_NI = None if recompute else linear(value_ND, weight_ID, bias_I, memory)
         kept, _, scratch = memory or (None, None, None)
-        out_ND = empty(kept, tuple(value_ND.shape), value_ND.dtype)
-        for start in range(0, len(value_ND), _ROWS):
-            rows = slice(start, start + _ROWS)
-            if inner_NI is None:
-                inner = linear_into(scratch, value_ND[rows], weight_ID, bias_I)
-            else:
-                inner = inner_NI[rows]
-            torch.addmm(bias_D, gelu_into(scratch, inner), weight_DI.t(), out=out_ND[rows])
-            del inner
-        ctx.save_for_backward(weight_ID, bias_I, weight_DI, inner_NI, *hidden.kept)
+        inner_NI = linear_into(scratch if recompute else kept, value_ND, weight_ID, bias_I)
+        out_ND = linear_into(kept, gelu_into(scratch, inner_NI), weight_DI, bias_D)
+        ctx.save_for_backward(weight_ID, bias_I, weight_DI, None if recompute else inner_NI, *hidden.kept)
         ctx.eps, ctx.memory = hidden.eps, memory
         return out_ND
 
     @staticmethod
     def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
         weight_ID, bias_I, weight_DI, inner_NI, *kept = ctx.saved_tensors
-        _, gradients, scratch = ctx.memory or (None, None, None)
+        scratch = None if ctx.memory is None else ctx.memory.scratch
         value_ND = _again(kept, ctx.eps)
-        grad_inner_NI = empty(scratch, (len(grad_ND), len(weight_ID)), grad_ND.dtype)
-        torch.mm(grad_ND, weight_DI, out=grad_inner_NI)
-        grad_weight_DI = empty(gradients, tuple(weight_DI.shape), weight_DI.dtype)
-        # The same two pieces for every part.
-        shape = (len(grad_ND), min(_COLUMNS, len(weight_ID)))
-        inner, active = (empty(scratch, shape, grad_ND.dtype) for _ in range(2))
-        for start in range(0, len(weight_ID), _COLUMNS):
-            part = slice(start, min(start + _COLUMNS, len(weight_ID)))
-            width = part.stop - part.start
-            if inner_NI is None:
-                torch.addmm(bias_I[part], value_ND, weight_ID[part].t(), out=inner[:, :width])
-            else:
-                inner[:, :width].copy_(inner_NI[:, part])
-            torch.ops.aten.gelu.out(inner[:, :width], out=active[:, :width])
-            grad_weight_DI[:, part] = grad_ND.t() @ active[:, :width]
-            grad = grad_inner_NI[:, part]
-            torch.ops.aten.gelu_backward.grad_input(grad, inner[:, :width], grad_input=grad)
-        grad_weight_ID = weight_gradient(grad_inner_NI, value_ND, ctx.memory)
-        grads = (grad_inner_NI @ weight_ID, grad_weight_ID, grad_inner_NI.sum(0))
+        if inner_NI is None:
+            inner_NI = linear_into(scratch, value_ND, weight_ID, bias_I)
+        # One buffer: gelu's result, then the gradient of it, then that of its input.
+        buffer_NI = gelu_into(scratch, inner_NI)
+        grad_weight_DI = weight_gradient(grad_ND, buffer_NI, ctx.memory)
+        torch.mm(grad_ND, weight_DI, out=buffer_NI)
+        torch.ops.aten.gelu_backward.grad_input(buffer_NI, inner_NI, grad_input=buffer_NI)
+        grad_weight_ID = weight_gradient(buffer_NI, value_ND, ctx.memory)
+        grads = (buffer_NI @ weight_ID, grad_weight_ID, buffer_NI.sum(0))
         return *grads, grad_weight_DI, grad_ND.sum(0), None, None, None
 
 
@@ -195,7 +171,7 @@ class EncoderLayer(nn.Module):
         dtype = self.qkv.weight.dtype
         self.memory.kept.reserve(max(kept, matrices), dtype)
         self.memory.gradients.reserve(matrices, dtype)
-        self.memory.scratch.reserve(max(num_tokens * (inner + 2 * _COLUMNS), 2 * _ROWS * inner), dtype)
+        self.memory.scratch.reserve(num_tokens * max(2 * inner, 5 * width), dtype)
 
     def _qkv(self, hidden: Hidden) -> Tensor:
         if hidden.value.device.type != "cpu":

@@ -41,7 +41,7 @@ def linear_into(space: Workspace | None, value_NI: Tensor, weight_OI: Tensor, bi
 
 
 def gelu_into(space: Workspace | None, value: Tensor) -> Tensor:
-    """`F.gelu` into a workspace, laid out anew where the value is a part of something."""
+    """`F.gelu` into a workspace."""
     out: Tensor = torch.ops.aten.gelu.out(value, out=empty(space, tuple(value.shape), value.dtype))
     return out
 

@@ -23,7 +23,7 @@ from .masters import MakeOptimizer, make_masters
 __all__ = ["SingleEngine"]
 
 
-_UNTIDY_STEPS = 4
+_UNTIDY_STEPS = 2
 
 
 class SingleEngine:
@@ -92,7 +92,7 @@ class SingleEngine:
         return StepOutcome(norms, reason)
 
     def _tidy(self) -> None:
-        """The first steps leave the heap in pieces; what lies between those in use is given back."""
+        """The first step leaves the heap in pieces; what lies between those in use is given back."""
         if self._untidy_steps:
             self._untidy_steps -= 1
             release_unused_pages()
