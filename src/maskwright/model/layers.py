@@ -26,6 +26,8 @@ __all__ = ["EncoderLayer", "Hidden"]
 # Places in a layer where something is dropped; a layer's sites are numbered from SITES × (1 + layer).
 _ATTENTION, _ATTENTION_OUTPUT, _OUTPUT = range(3)
 SITES = 4
+# Values that the alignment of the pieces of a workspace may take.
+_ALIGNING = 1024
 
 
 class Hidden(NamedTuple):
@@ -166,12 +168,12 @@ class EncoderLayer(nn.Module):
         if self.memory is None or not torch.is_grad_enabled():
             return
         inner, width = self.intermediate.weight.shape
-        kept = num_tokens * (5 * width + (0 if self.recompute_feed_forward else inner))
-        matrices = 2 * width * (2 * width + inner)
+        kept = num_tokens * (5 * width + (0 if self.recompute_feed_forward else inner)) + _ALIGNING
+        matrices = 2 * width * (2 * width + inner) + _ALIGNING
         dtype = self.qkv.weight.dtype
         self.memory.kept.reserve(max(kept, matrices), dtype)
         self.memory.gradients.reserve(matrices, dtype)
-        self.memory.scratch.reserve(num_tokens * max(2 * inner, 5 * width), dtype)
+        self.memory.scratch.reserve(num_tokens * max(2 * inner, 5 * width) + _ALIGNING, dtype)
 
     def _qkv(self, hidden: Hidden) -> Tensor:
         if hidden.value.device.type != "cpu":
