@@ -121,6 +121,8 @@ def test_preparing_is_stopped_by_a_signal_and_gone_on_with(recipe, data_folder, 
     code = """
 import os, signal, sys
 from maskwright.jobs.preparation import encode
+# A suite that runs in the background of a shell inherits that SIGINT is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 honest = encode.write_array
 def write_array(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
