@@ -16,7 +16,7 @@ QUICK := not slow and not gpu and not browser
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-all test-slow test-browser check lint types layers docs bench bench-gpu format clean
+.PHONY: help setup demo test test-all test-slow test-faults test-browser check lint types layers docs bench bench-gpu format clean
 
 help:  ## this list
 	@echo "make TARGET; every target sets up .venv first if that is due"
@@ -47,6 +47,9 @@ test-all: $(STAMP)  ## every test that this machine can run
 test-slow: $(STAMP)  ## the tests that take more than a few seconds
 	$(PYTEST) -m "slow and not gpu"
 
+test-faults: $(STAMP)  ## every test of several processes, kills, full disks and cut cables
+	$(PYTEST) -m "(fault or distributed) and not gpu"
+
 test-browser: $(STAMP)  ## the report in a headless Chromium; skipped where there is none
 	$(PYTEST) -m "browser and not slow"
 
@@ -68,6 +71,7 @@ docs: $(STAMP)  ## the documentation, into site/; any warning is an error
 bench: $(STAMP)  ## speed and memory against transformers; cost of the loader
 	$(BIN)/python benchmarks/bench_pretrain_cpu.py
 	$(BIN)/python benchmarks/bench_loader.py
+	$(BIN)/python benchmarks/bench_scale.py
 
 bench-gpu: $(STAMP)  ## speed on a CUDA device against the Trainer of transformers
 	$(BIN)/python benchmarks/bench_gpu.py

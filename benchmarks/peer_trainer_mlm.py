@@ -39,7 +39,7 @@ from maskwright.objectives.mlm import MaskedBatch
 from maskwright.tokens.shards import open_split
 from maskwright.tokens.tokenizer import Tokenizer
 from maskwright.training.evaluation import Validation
-from maskwright.training.schedules import ScheduleConfig, learning_rate
+from maskwright.training.schedules import ScheduleConfig, rate_at
 
 __all__ = ["main"]
 
@@ -96,8 +96,8 @@ class _Trainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer or self.optimizer,
-            lambda done: learning_rate(
-                self.shape, 1.0, min(done + 1, num_training_steps), num_training_steps
+            lambda done: rate_at(
+                self.shape, 1.0, step=min(done + 1, num_training_steps), total_steps=num_training_steps
             ),
         )
         return self.lr_scheduler

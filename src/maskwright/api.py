@@ -85,8 +85,11 @@ def pretrain(
     output: str | Path,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Pretrain an encoder on a data folder; arguments as for `prepare`.
+
+    `force` goes on with a run although its settings or data changed since.
 
     Returns:
         The run's summary.
@@ -99,7 +102,7 @@ def pretrain(
     from .training.pretrain_config import PretrainConfig
 
     config = resolve(PretrainConfig, "pretrain", recipe, overrides)
-    return pretrain_model(config, Path(output), resume=resume, overwrite=overwrite)
+    return pretrain_model(config, Path(output), resume=resume, overwrite=overwrite, force=force)
 
 
 def finetune(

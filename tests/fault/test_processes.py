@@ -174,8 +174,11 @@ def test_no_room_for_checkpoints(recipe, pretrained, tmp_path):
     records = [json.loads(line) for line in assert_valid_lines(folder / "metrics.jsonl")]
     first, *warnings = [record for record in records if record["kind"] == "event"]
     assert first["message"].startswith("samples: ")
-    assert [record["step"] for record in warnings] == [8, 16]
-    assert all("WARNING: no checkpoint was saved: " in record["message"] for record in warnings)
+    # Saving goes on beside training, so it is told a little later.
+    for step, warning in zip((8, 16), warnings, strict=True):
+        assert step <= warning["step"] <= step + 8
+        assert warning["message"].startswith("WARNING: no checkpoint was saved: ")
+        assert f"step-{step:08d}" in warning["message"]
     assert [record["step"] for record in records if record["kind"] == "train"] == list(range(1, 25))
     assert not list((folder / "checkpoints").iterdir())
     assert not (folder / "export").exists()

@@ -51,7 +51,7 @@ def links(path: Path) -> list[str]:
 
 def shell_lines(path: Path) -> list[str]:
     """Lines of the shell blocks of a page, without comments."""
-    lines = "".join(blocks(path, "bash", "sh")).splitlines()
+    lines = "".join(blocks(path, "bash", "sh")).replace("\\\n", " ").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 

@@ -112,6 +112,7 @@ def test_the_commands_of_the_readme_work_in_their_order(story, command):
     way = [words for words in commands(READMES[0], "maskwright") if "mine" in " ".join(words)]
     way = [words for words in way if "roberta-base" not in words and "steps=9000" not in words]
     way = [words for words in way if "shared/mine" not in words]  # on a cluster; tested with the runners
+    way = [words for words in way if words[0] != "launch"]  # on many GPUs; tested with the launcher
     assert [words[0] for words in way] == [
         "demo",
         "demo",

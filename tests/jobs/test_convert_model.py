@@ -20,7 +20,8 @@ from maskwright.model.heads import MaskedLM, SequenceClassifier
 from maskwright.model.hf import export_model, load_model
 from maskwright.model.layout import Layout
 from maskwright.tokens.tokenizer import Tokenizer
-from maskwright.training.checkpoint import Checkpoints
+from maskwright.training.checkpoint_config import CheckpointConfig
+from maskwright.training.checkpoints import Checkpoints
 
 transformers = pytest.importorskip("transformers")
 
@@ -135,7 +136,8 @@ def write_fairseq_model(folder, tokenizer):
     for end in ("weight", "bias"):
         for number, layer in enumerate(model.encoder.layers):
             name = f"{base}.layers.{number}"
-            tensors[f"{name}.self_attn.in_proj_{end}"] = getattr(layer.qkv, end)
+            by_head = getattr(layer.qkv, end).unflatten(0, (2, 3, -1))
+            tensors[f"{name}.self_attn.in_proj_{end}"] = by_head.transpose(0, 1).flatten(0, 2)
             for theirs, ours in pairs.items():
                 tensors[f"{name}.{theirs}.{end}"] = getattr(getattr(layer, ours), end)
         tensors[f"encoder.lm_head.dense.{end}"] = getattr(model.head_dense, end)
@@ -198,7 +200,7 @@ def checkpoint(data_folder, tmp_path):
     model = make(Tokenizer.load(data_folder / "tokenizer"))
     about = {"config": f"data: {data_folder}\n", "shape": model.config.model_dump(), "versions": {}}
     tensors = {"model": model.state_dict(), "optimizer": {}}
-    Checkpoints(tmp_path / "run" / "checkpoints", 2, about).save(7, tensors, {})
+    Checkpoints(tmp_path / "run" / "checkpoints", CheckpointConfig(), about).save(7, tensors, {}, wait=True)
     return model, tmp_path / "run"
 
 
@@ -215,7 +217,9 @@ def test_a_checkpoint(checkpoint, below, tmp_path):
 
 def rewrite(run, model, **about):
     shutil.rmtree(run / "checkpoints")
-    Checkpoints(run / "checkpoints", 2, about).save(7, {"model": model.state_dict()}, {})
+    Checkpoints(run / "checkpoints", CheckpointConfig(), about).save(
+        7, {"model": model.state_dict()}, {}, wait=True
+    )
 
 
 def test_checkpoints_that_cannot_be_exported(checkpoint, data_folder, tmp_path):

@@ -8,7 +8,7 @@ from maskwright.jobs.demo import resolve_sections
 from maskwright.jobs.prepare import PrepareConfig
 from maskwright.tasks.classification.finetune import FinetuneConfig
 from maskwright.training.pretrain_config import PretrainConfig
-from maskwright.training.schedules import BatchWarmup, learning_rate
+from maskwright.training.schedules import BatchWarmup, rate_at
 
 CLASSES = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig}
 
@@ -70,7 +70,7 @@ def test_the_published_settings(recipe):
     assert (masking.mlm_probability, masking.mask_share, masking.random_share) == (0.15, 0.8, 0.1)
 
     def rate(step):
-        return learning_rate(config.schedule, config.optimizer.lr, step, config.steps)
+        return rate_at(config.schedule, config.optimizer.lr, step=step, total_steps=config.steps)
 
     warmup = published["warmup_steps"]
     assert rate(warmup) == published["peak_learning_rate"]
@@ -100,6 +100,8 @@ def test_what_is_shipped():
         "laptop",
         "roberta-base",
         "roberta-large",
+        "roberta-xl",
+        "roberta-xxl",
         "tapt",
     ]
 

@@ -34,7 +34,7 @@ def reference(qkv_ND, lengths, heads, keep=None, p=0.0):
     """One sequence at a time with scaled_dot_product_attention, or by hand where something is dropped."""
     outputs = []
     for number, part in enumerate(qkv_ND.split(lengths)):
-        query, key, value = part.view(len(part), 3, heads, -1).permute(1, 2, 0, 3)
+        query, key, value = part.view(len(part), heads, 3, -1).permute(2, 1, 0, 3)
         if keep is None:
             out = F.scaled_dot_product_attention(query, key, value)
         else:

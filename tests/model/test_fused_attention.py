@@ -23,7 +23,7 @@ def random_qkv(lengths, width, seed=0, dtype=torch.float64):
 def one_by_one(qkv_ND, lengths, heads):
     outputs = []
     for part in qkv_ND.split(lengths):
-        query, key, value = part.view(len(part), 3, heads, -1).permute(1, 2, 0, 3)
+        query, key, value = part.view(len(part), heads, 3, -1).permute(2, 1, 0, 3)
         shares = torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, -1)
         outputs.append((shares @ value).transpose(0, 1).reshape(len(part), -1))
     return torch.cat(outputs)
@@ -136,7 +136,7 @@ def recorder(calls):
         assert longest == longest_again
         calls.append((longest, *rest))
         lengths = torch.diff(ends).tolist()
-        packed = torch.stack([query, key, value], 1).flatten(1)
+        packed = torch.stack([query, key, value], 2).flatten(1)
         return one_by_one(packed, lengths, query.shape[1]).view_as(query)
 
     return kernel

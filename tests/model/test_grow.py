@@ -91,9 +91,9 @@ class TestTiling:
     def test_heads_stay_whole(self, small):
         """Each head of the large model computes with the rows of one head of the small one."""
         large = tile_weights(small, SMALL, LARGE)
-        before = small["encoder.layers.0.qkv.bias"].view(3, 3, 8)
-        after = large["encoder.layers.0.qkv.bias"].view(3, 5, 8)
-        assert torch.equal(after, before[:, [2, 0, 1, 2, 0]])
+        before = small["encoder.layers.0.qkv.bias"].view(3, 3, 8)  # heads, parts, width
+        after = large["encoder.layers.0.qkv.bias"].view(5, 3, 8)
+        assert torch.equal(after, before[[2, 0, 1, 2, 0]])
         rows = large["encoder.layers.0.attention_output.weight"][8:32].view(24, 5, 8)
         source = small["encoder.layers.0.attention_output.weight"].view(24, 3, 8)
         assert torch.equal(rows, source[:, [2, 0, 1, 2, 0]])
@@ -123,7 +123,7 @@ class TestTiling:
         found = []
         for number in range(5):
             bias = large[f"encoder.layers.{number}.attention_norm.bias"][8:32]
-            weight = large[f"encoder.layers.{number}.qkv.weight"][8:16, 8:32]
+            weight = large[f"encoder.layers.{number}.qkv.weight"][24:32, 8:32]
             name = "encoder.layers.{}.qkv.weight"
             same = [torch.equal(weight, small[name.format(source)][:8]) for source in range(2)]
             assert torch.equal(bias, small["encoder.layers.0.attention_norm.bias"])

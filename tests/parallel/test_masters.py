@@ -103,7 +103,7 @@ class Run:
 
     def __init__(self, kind, optimizer="adamw"):
         self.model = Small()
-        make = optimizer_factory(OptimizerConfig(name=optimizer, weight_decay=0.1))
+        make = optimizer_factory(OptimizerConfig(name=optimizer, weight_decay=0.1), num_heads=2)
         masters_of = {
             "split": lambda: SplitMasters(self.model, make),
             "copied": lambda: CopiedMasters(self.model, make, "bf16"),

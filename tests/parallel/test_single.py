@@ -45,7 +45,7 @@ def engine(dropout=0.1, precision="fp32", max_grad_norm=0.0, lr=1e-2):
 
 
 def accumulate(found, batches):
-    total = found.total(sum(batch.num_targets for batch in batches))
+    total = sum(batch.num_targets for batch in batches)
     sums = [found.forward_backward(masked_lm_loss, batch, {"loss": total}) for batch in batches]
     gradient = torch.cat([value.flatten() for value in found.masters.gradients().values()])
     return gradient, {name: sum(part[name] for part in sums) for name in sums[0]}

@@ -2,31 +2,22 @@
 
 import pytest
 
-from maskwright.core.errors import ConfigError
-from maskwright.planner import num_parameters, training_memory_bytes
+from maskwright.planner import Batch, Mesh, Shape, activation_bytes, rank_memory
 
-SHAPE = {
-    "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 256,
-    "vocab_size": 300,
-    "max_position_embeddings": 70,
-}
-BATCH = {"sequence_length": 48, "micro_batch_size": 4}
+SHAPE = Shape(64, 3, 4, 256, 300, 70)
+BATCH = Batch(4, 4, 48, precision="fp32", mlm_probability=0.125)
+TOKENS = 4 * 48
+COUNT = SHAPE.num_parameters
 
 
-def kept_bytes(dropout: float, attention: str) -> int:
-    """Bytes that the backward pass of the encoder keeps, parameters apart."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    config = transformers.RobertaConfig(
-        **SHAPE,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-        attn_implementation=attention,
-    )
-    model = transformers.RobertaModel(config, add_pooling_layer=False).train()
+def changed(**values):
+    return Batch(**vars(BATCH) | values)
+
+
+def kept_bytes(model, work) -> int:
+    """Bytes of the floating-point tensors that a backward pass keeps, parameters apart."""
+    import torch
+
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept = {}
     alive = []  # a freed storage would lend its address to the next
@@ -38,58 +29,180 @@ def kept_bytes(dropout: float, attention: str) -> int:
             alive.append(tensor)
         return tensor
 
-    tokens = torch.randint(4, 300, (BATCH["micro_batch_size"], BATCH["sequence_length"]))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model(tokens)
+        work()
     return sum(kept.values())
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize(
-    ("dropout", "attention", "fused"),
-    [(0.0, "eager", False), (0.1, "eager", False), (0.0, "sdpa", True), (0.1, "sdpa", False)],
-)
-def test_activations_equal_what_torch_keeps(dropout, attention, fused):
-    estimate = training_memory_bytes(
-        **SHAPE,
-        **BATCH,
-        dropout=dropout > 0,
-        dropout_mask_bytes=4,
-        fused_attention=fused,
-        head_positions_share=0.0,
-    )
-    assert estimate.activations == kept_bytes(dropout, attention)
+def test_a_layer_of_the_framework_keeps_what_is_counted():
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    sizes = {name: value for name, value in vars(SHAPE).items() if name != "num_hidden_layers"}
+    kept = []
+    for layers in (1, 3):
+        config = transformers.RobertaConfig(
+            **sizes,
+            num_hidden_layers=layers,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            attn_implementation="sdpa",
+        )
+        model = transformers.RobertaModel(config, add_pooling_layer=False).train()
+        tokens = torch.randint(4, 300, (4, 48))
+        kept.append(kept_bytes(model, lambda model=model, tokens=tokens: model(tokens)))
+    batch = changed(dropout=False, mlm_probability=0.0)
+    planned = [
+        activation_bytes(Shape(**vars(SHAPE) | {"num_hidden_layers": n}), batch, TOKENS) for n in (1, 3)
+    ]
+    assert planned[1] - planned[0] == kept[1] - kept[0]
+
+
+def masked_lm(dropout, layers=3):
+    from maskwright.model.config import EncoderConfig
+    from maskwright.model.encoder import initialize
+    from maskwright.model.heads import MaskedLM
+
+    shares = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    model = MaskedLM(EncoderConfig(**vars(SHAPE) | {"num_hidden_layers": layers}, **shares))
+    initialize(model, 0, 0.02)
+    return model
+
+
+def losses(model):
+    import numpy as np
+    import torch
+
+    from maskwright.model.dropout import DropoutKeys
+    from maskwright.model.layout import Layout
+
+    ids, targets = torch.arange(TOKENS) % 290 + 5, torch.arange(0, TOKENS, 8)
+    return model(ids, Layout((48,) * 4), targets, ids[targets], DropoutKeys(np.arange(4)))[0]
+
+
+def test_a_layer_on_the_cpu_keeps_nine_values_a_token():
+    pytest.importorskip("torch")
+    kept = []
+    for layers in (1, 3):
+        model = masked_lm(0.1, layers)
+        for layer in model.encoder.layers:
+            layer.memory = None  # each tensor in a storage of its own
+        kept.append(kept_bytes(model, lambda model=model: losses(model)))
+    # Norms keep a mean and a scale each; scale and shift of a norm are copied.
+    assert kept[1] - kept[0] == 2 * (TOKENS * (9 * 64 * 4 + 2 * 8) + 4 * 64 * 4)
+
+
+@pytest.mark.parametrize("length", [48, 4], ids=["values are larger", "gradients are larger"])
+def test_workspaces_have_the_room_that_is_counted(length):
+    pytest.importorskip("torch")
+    import torch
+
+    from maskwright.model.layout import Layout
+
+    model = masked_lm(0.0)
+    ids, targets = torch.arange(4 * length) % 290 + 5, torch.arange(0, 4 * length, 8)
+    model(ids, Layout((length,) * 4), targets, ids[targets])[0].backward()
+    spaces = [layer.memory.kept for layer in model.encoder.layers]
+    spaces += [model.encoder.layers[-1].memory.gradients, model.encoder.scratch]
+    room = sum(space._buffer.numel() for space in (*spaces, model.workspaces.table_gradient))
+    batch = changed(dropout=False, sequence_length=length)
+    planned = activation_bytes(SHAPE, batch, 4 * length, kind="cpu")
+    tokens, predicted = 4 * length, 4 * length // 8
+    block = 5 * 4 * length * length * 4
+    beside = 4 * (5 * tokens * 64 + block + 4 * predicted * 64) + 8 * tokens * (1 + 2 * 3)
+    aligning = 4 * 1024 * len(spaces)
+    assert 4 * room == planned - beside + aligning
 
 
 def test_the_formula_of_the_source():
-    wide = SHAPE | {"num_hidden_layers": 1}
-    options = {"compute_bytes": 2, "fused_attention": False, "head_positions_share": 0.0}
-    one = training_memory_bytes(**wide, **BATCH, **options).activations
-    two = training_memory_bytes(**wide | {"num_hidden_layers": 2}, **BATCH, **options).activations
-    assert two - one == 48 * 4 * (34 * 64 + 5 * 4 * 48 + 16)
+    wide = {"precision": "bf16", "mlm_probability": 0.0}
+    one, two = (
+        activation_bytes(Shape(**vars(SHAPE) | {"num_hidden_layers": n}), changed(**wide), TOKENS)
+        for n in (1, 2)
+    )
+    # 34 D without the mask of attention and its weights, which fused attention never stores.
+    assert two - one == TOKENS * (34 * 64 + 4 * 4 + 16)
 
 
-def test_the_state():
-    count = num_parameters(**SHAPE)
-    memory = training_memory_bytes(**SHAPE, **BATCH)
-    assert (memory.parameters, memory.master_weights) == (4 * count, 0)
-    assert (memory.gradients, memory.optimizer) == (4 * count, 8 * count)
-    assert memory.total == 16 * count + memory.activations
-    half = training_memory_bytes(**SHAPE, **BATCH, compute_bytes=2, gradient_bytes=2)
-    assert (half.parameters, half.master_weights, half.gradients) == (2 * count, 4 * count, 2 * count)
-    assert half.activations < memory.activations
+def test_sharing_layers_cuts_all_but_what_is_gathered():
+    whole, half = (activation_bytes(SHAPE, changed(mlm_probability=0.0), TOKENS, t) for t in (1, 2))
+    gathered = 3 * TOKENS * 2 * 64 * 4
+    assert 2 * half == whole + gathered
 
 
-def test_a_head_on_masked_positions_saves_most_of_its_memory():
-    def head(share: float) -> int:
-        return training_memory_bytes(**SHAPE, **BATCH, head_positions_share=share).activations
+def test_what_is_computed_again_is_not_kept():
+    none, some, full = (
+        activation_bytes(SHAPE, changed(checkpointing=name, mlm_probability=0.0), TOKENS)
+        for name in ("none", "selective", "full")
+    )
+    embeddings = TOKENS * (2 * 4 * 64 + 64 + 8)
+    layer = (none - embeddings) / 3
+    inputs = TOKENS * 64 * 4
+    assert full == pytest.approx(embeddings + 3 * inputs + layer)
+    assert some == pytest.approx(embeddings + 1.5 * (inputs + layer) + layer)
 
-    assert head(0.15) - head(0) == pytest.approx(0.15 * (head(1) - head(0)), rel=1e-3)
-    assert head(1) - head(0) == 48 * 4 * 4 * (4 * 64 + 3 * 300)
+
+def test_the_head_is_computed_for_predicted_positions():
+    with_head, without = (activation_bytes(SHAPE, changed(mlm_probability=p), TOKENS) for p in (0.125, 0))
+    assert with_head - without == 24 * 4 * (4 * 64 + 300)
 
 
-def test_sizes_that_make_no_sense():
-    with pytest.raises(ConfigError, match="compute_bytes is 3, expected 4"):
-        training_memory_bytes(**SHAPE, **BATCH, compute_bytes=3)
-    with pytest.raises(ConfigError, match="the micro-batch is 0 x 48, expected at least 1 x 1"):
-        training_memory_bytes(**SHAPE, **BATCH | {"micro_batch_size": 0})
+STATES = [
+    # mesh, precision, sequences, kind: bytes a parameter of weights, gradients, optimiser
+    (Mesh("single"), "fp32", 4, "cuda", (4, 4, 8)),
+    (Mesh("single"), "bf16", 4, "cuda", (6, 4, 8)),
+    (Mesh("single"), "bf16", 8, "cuda", (6, 6, 8)),
+    (Mesh("single"), "bf16", 4, "cpu", (4, 0, 8)),
+    (Mesh("single"), "bf16", 8, "cpu", (4, 4, 8)),
+    (Mesh("single"), "fp16", 8, "cpu", (6, 6, 8)),
+    (Mesh("single"), "fp32", 8, "cpu", (4, 4, 8)),
+    (Mesh("ddp", 2), "fp32", 8, "cuda", (4, 8, 8)),
+    (Mesh("ddp", 2), "bf16", 8, "cuda", (6, 6, 8)),
+    (Mesh("ddp", 2), "bf16", 16, "cuda", (6, 10, 8)),
+    (Mesh("ddp", 2), "bf16", 16, "cpu", (4, 8, 8)),
+    (Mesh("deepspeed", 2, zero_stage=0), "bf16", 8, "cuda", (6, 4, 8)),
+    (Mesh("deepspeed", 2, zero_stage=1), "bf16", 8, "cuda", (4, 4, 4)),
+    (Mesh("deepspeed", 2, zero_stage=2), "bf16", 8, "cuda", (4, 2, 4)),
+    (Mesh("deepspeed", 2, zero_stage=3), "bf16", 8, "cuda", (3, 2, 4)),
+    (Mesh("deepspeed", 2, zero_stage=3), "fp32", 8, "cuda", (2, 2, 4)),
+]
+
+
+@pytest.mark.parametrize(("mesh", "precision", "sequences", "kind", "state"), STATES)
+def test_the_state_of_copies_and_of_zero(mesh, precision, sequences, kind, state):
+    memory = rank_memory(SHAPE, mesh, changed(precision=precision, sequences=sequences), kind)
+    found = (memory.weights, memory.gradients, memory.optimizer)
+    assert [size / COUNT for size in found] == pytest.approx(state, rel=1e-4)
+    assert memory.unsharded == 0
+    assert memory.total == sum(found) + memory.activations + memory.buffers
+
+
+def test_shards_and_what_is_put_together():
+    batch = changed(precision="bf16", sequences=16)
+    layer, rest = SHAPE.layer_parameters(), SHAPE.rest_parameters()
+    memory = rank_memory(SHAPE, Mesh("fsdp2", 4), batch)
+    assert (memory.weights, memory.gradients, memory.optimizer) == (
+        4 * -(-COUNT // 4),
+        4 * -(-COUNT // 4),
+        8 * -(-COUNT // 4),
+    )
+    assert memory.unsharded == 2 * (rest + 2 * layer + max(layer, rest))
+    whole = rank_memory(SHAPE, Mesh("fsdp2", 4, reshard_after_forward=False), batch)
+    assert whole.unsharded - memory.unsharded == 2 * layer
+    pairs = rank_memory(SHAPE, Mesh("fsdp2", 4, replicas=2), batch)
+    assert pairs.weights == 4 * -(-COUNT // 2)
+    twice = rank_memory(SHAPE, Mesh("fsdp2", 4), changed(precision="bf16", sequences=32))
+    assert twice.buffers - memory.buffers == 4 * rest // 4
+    on_cpu = rank_memory(SHAPE, Mesh("fsdp2", 4), batch, "cpu")
+    leaving = {"cuda": max(10 * layer, 4 * rest) + 2 * rest, "cpu": max(10 * layer, 8 * rest)}
+    assert on_cpu.buffers - memory.buffers == leaving["cpu"] - leaving["cuda"]
+    away = rank_memory(SHAPE, Mesh("fsdp2", 4), batch, cpu_offload=True)
+    assert away.total == memory.unsharded + memory.buffers + memory.activations
+
+
+def test_parameters_of_ranks_that_share_layers():
+    shape = Shape(64, 3, 4, 256, 301, 70)
+    assert shape.rank_parameters(1) == shape.num_parameters
+    halves = 3 * (4 * 64**2 + 2 * 64 * 256 + 3 * 64 + 256) // 2
+    both = 3 * 6 * 64 + 71 * 64 + 64**2 + 5 * 64
+    assert shape.rank_parameters(2) == halves + both + 151 * 65

@@ -160,7 +160,7 @@ def test_what_a_run_leaves(finetuned, labelled):
 
 
 def test_topics_are_learned(values, tmp_path):
-    changes = ("epochs=12", "optimizer.lr=1e-2", "batch_size=8")
+    changes = ("epochs=12", "optimizer.lr=1e-2", "batch_size=4")
     evaluation = maskwright.finetune(values, *changes, output=tmp_path / "run")
     assert evaluation["accuracy"]["value"] > 0.9
 

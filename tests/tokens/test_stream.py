@@ -26,6 +26,9 @@ class Row:
             self.num_tokens += num_tokens
         self.sources = tuple(found)
 
+    def expect(self, starts, lengths, *, keep=True):
+        """All of it is here."""
+
     def tokens(self, start, count):
         assert 0 <= start <= start + count <= self.num_tokens
         return np.arange(10 + start, 10 + start + count)

@@ -9,8 +9,10 @@ from torch import nn
 
 from maskwright.core.errors import CheckpointError
 from maskwright.parallel.single import SingleEngine
-from maskwright.training.checkpoint import Checkpoints
-from maskwright.training.loop import Parts, Plan, train
+from maskwright.training.checkpoint_config import CheckpointConfig
+from maskwright.training.checkpoints import Checkpoints
+from maskwright.training.loop import train
+from maskwright.training.parts import Parts, Plan
 from maskwright.training.schedules import Schedule, ScheduleConfig
 from maskwright.training.spikes import SpikeConfig, SpikeGuard
 
@@ -116,7 +118,7 @@ def run(
         stream=Stream(seed),
         objective=goal,
         engine=engine,
-        checkpoints=Checkpoints(folder / "checkpoints", keep, {}),
+        checkpoints=Checkpoints(folder / "checkpoints", CheckpointConfig(keep=keep), {}),
         evaluate=evaluate,
         hooks=[hook] if hook else [],
         spikes=SpikeGuard(spikes or SpikeConfig(policy="off")),

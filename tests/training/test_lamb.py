@@ -18,6 +18,7 @@ SHAPES = {
 }
 CONFIG = OptimizerConfig(name="lamb", lr=0.02, beta1=0.9, beta2=0.97, eps=1e-4, weight_decay=0.05)
 STEPS = 20
+HEADS = 2
 
 
 def reference(start, grads, *, decay, adapt):
@@ -44,7 +45,7 @@ def numbers(dtype=np.float64):
 
 def trained(start, grads):
     parameters = {name: nn.Parameter(torch.tensor(value)) for name, value in start.items()}
-    optimizer = optimizer_factory(CONFIG)(parameters.items())
+    optimizer = optimizer_factory(CONFIG, HEADS)(parameters.items())
     for step in range(STEPS):
         for name, parameter in parameters.items():
             parameter.grad = torch.tensor(grads[name][step])
@@ -61,9 +62,10 @@ def test_twenty_steps_of_the_paper(dtype, tolerance, chunk, monkeypatch):
     for name, value in found.items():
         wide, history = start[name].astype(np.float64), grads[name].astype(np.float64)
         if name.endswith("qkv.weight"):
-            # Query, key and value are three layers to the paper.
-            parts = zip(np.split(wide, 3), np.split(history, 3, axis=1), strict=True)
-            expected = np.concatenate([reference(*part, decay=0.05, adapt=True) for part in parts])
+            # Query, key and value are three layers to the paper; here they lie head by head.
+            wide, history = wide.reshape(HEADS, 3, 2, 4), history.reshape(STEPS, HEADS, 3, 2, 4)
+            parts = [reference(wide[:, n], history[:, :, n], decay=0.05, adapt=True) for n in range(3)]
+            expected = np.stack(parts, 1).reshape(value.shape)
         else:
             is_matrix = value.ndim == 2
             expected = reference(wide, history, decay=0.05 if is_matrix else 0.0, adapt=is_matrix)

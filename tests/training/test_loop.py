@@ -7,7 +7,8 @@ import torch
 from loop_parts import Broken, Hook, run, stop_at
 
 from maskwright.core.errors import CheckpointError, Interrupted, StorageError
-from maskwright.training.checkpoint import Checkpoints
+from maskwright.training.checkpoint_config import CheckpointConfig
+from maskwright.training.checkpoints import Checkpoints
 
 
 def test_when_it_records_evaluates_and_saves(tmp_path):
@@ -89,9 +90,9 @@ def test_stopping_where_a_checkpoint_was_just_saved_does_not_replace_it(tmp_path
     saved = []
     honest = Checkpoints.save
 
-    def save(self, step, *arguments):
+    def save(self, step, *arguments, **how):
         saved.append(step)
-        return honest(self, step, *arguments)
+        return honest(self, step, *arguments, **how)
 
     monkeypatch.setattr(Checkpoints, "save", save)
     with pytest.raises(Interrupted):
@@ -123,10 +124,10 @@ def full_disk(monkeypatch):
     def install(*bad):
         honest = Checkpoints.save
 
-        def save(self, step, *arguments):
+        def save(self, step, *arguments, **how):
             if step in bad:
                 raise StorageError(f"step {step}: No space left on device; free some space")
-            return honest(self, step, *arguments)
+            return honest(self, step, *arguments, **how)
 
         monkeypatch.setattr(Checkpoints, "save", save)
 
@@ -151,7 +152,7 @@ def test_a_full_disk_where_a_checkpoint_is_needed(tmp_path, full_disk, hook):
     with pytest.raises(StorageError, match="No space left on device"):
         run(tmp_path, hook=hook)
     assert hook.closed == 1
-    assert Checkpoints(tmp_path / "checkpoints", 2, {}).load_newest().step in (3, 9)
+    assert Checkpoints(tmp_path / "checkpoints", CheckpointConfig(), {}).load_newest().step in (3, 9)
 
 
 def test_the_stream_is_told_how_much_is_done(tmp_path):

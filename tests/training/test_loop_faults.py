@@ -7,7 +7,8 @@ import torch
 from loop_parts import Broken, Hook, run, stop_at
 
 from maskwright.core.errors import Interrupted, UserError
-from maskwright.training.checkpoint import Checkpoints
+from maskwright.training.checkpoint_config import CheckpointConfig
+from maskwright.training.checkpoints import Checkpoints
 from maskwright.training.spikes import SpikeConfig
 
 
@@ -70,8 +71,8 @@ def test_too_many_bad_losses_stop_the_run(tmp_path):
     # Linear decay looks at the number of steps, so the other run has as many and stops by itself.
     with pytest.raises(Interrupted):
         run(tmp_path / "other", steps=40, hook=Hook(stop_at(3)), log_every=1)
-    before = Checkpoints(tmp_path / "other" / "checkpoints", 2, {}).load_newest()
-    after = Checkpoints(tmp_path / "checkpoints", 2, {}).load_newest()
+    before = Checkpoints(tmp_path / "other" / "checkpoints", CheckpointConfig(), {}).load_newest()
+    after = Checkpoints(tmp_path / "checkpoints", CheckpointConfig(), {}).load_newest()
     assert (before.step, after.step) == (3, 12)
     assert torch.equal(after.tensors["model"]["weight"], before.tensors["model"]["weight"])
 
@@ -82,7 +83,7 @@ def test_a_bad_validation_loss_stops_the_run_before_it_is_saved(tmp_path, bad):
     with pytest.raises(UserError, match=f"step 4: the validation loss is {bad}; the run has diverged: lower"):
         run(tmp_path, hook=hook, evaluate=lambda engine: {"loss": bad}, checkpoint_every=2)
     assert hook.closed == 1
-    assert Checkpoints(tmp_path / "checkpoints", 2, {}).steps() == [2]
+    assert Checkpoints(tmp_path / "checkpoints", CheckpointConfig(), {}).steps() == [2]
 
 
 def test_bad_gradients_with_good_ones_between_do_not_stop_it(tmp_path):

@@ -23,9 +23,9 @@ def matrices(seed, shapes=SHAPES):
     }
 
 
-def trained(config, start, gradients):
+def trained(config, start, gradients, num_heads=None):
     parameters = {name: nn.Parameter(value.clone()) for name, value in start.items()}
-    optimizer = optimizer_factory(config)(parameters.items())
+    optimizer = optimizer_factory(config, num_heads)(parameters.items())
     for grads in gradients:
         for name, parameter in parameters.items():
             parameter.grad = grads[name].clone()
@@ -96,10 +96,12 @@ def test_joined_query_key_and_value_are_three_matrices(monkeypatch):
     shapes = {"query": (8, 8), "key": (8, 8), "value": (8, 8)}
 
     def join(parts):
-        return {joined: torch.cat(list(parts.values()))}
+        # Two heads of four rows each: rows 0 to 3 of all three matrices, then rows 4 to 7.
+        halves = (slice(4), slice(4, 8))
+        return {joined: torch.cat([part[rows] for rows in halves for part in parts.values()])}
 
     start, gradients = matrices(0, shapes), [matrices(seed, shapes) for seed in range(1, 4)]
-    found = trained(CONFIG, join(start), [join(grads) for grads in gradients])[joined]
+    found = trained(CONFIG, join(start), [join(grads) for grads in gradients], num_heads=2)[joined]
     # By these names they are attention matrices as well.
     names = {name: name.replace("layers.0.", "layers.0.attention.") for name in start}
     parts = trained(
@@ -107,14 +109,14 @@ def test_joined_query_key_and_value_are_three_matrices(monkeypatch):
         {names[name]: value for name, value in start.items()},
         [{names[name]: value for name, value in grads.items()} for grads in gradients],
     )
-    assert torch.allclose(found, torch.cat(list(parts.values())), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found, join(parts)[joined], rtol=1e-5, atol=1e-6)
 
 
 def muon_names(model):
-    optimizer = optimizer_factory(CONFIG)(model.named_parameters())
+    optimizer = optimizer_factory(CONFIG, num_heads=2)(model.named_parameters())
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
-        (names[id(parameter)], group["parts"])
+        (names[id(parameter)], group["heads"])
         for group in optimizer.param_groups
         if group["muon"]
         for parameter in group["params"]
@@ -126,7 +128,7 @@ def test_hidden_matrices_and_nothing_else():
         vocab_size=40, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
     )
     expected = {
-        (f"encoder.layers.{layer}.{name}.weight", 3 if name == "qkv" else 1)
+        (f"encoder.layers.{layer}.{name}.weight", 2 if name == "qkv" else 0)
         for layer in range(2)
         for name in ("qkv", "attention_output", "intermediate", "output")
     }
@@ -148,7 +150,7 @@ def test_the_rest_is_adamw():
 def test_hidden_matrices_may_have_a_rate_of_their_own(muon_lr, scale):
     names = {"encoder.layers.0.qkv.weight": (9, 3), "encoder.layers.0.qkv.bias": (9,)}
     parameters = [(name, nn.Parameter(torch.ones(shape))) for name, shape in names.items()]
-    optimizer = optimizer_factory(CONFIG.replace(muon_lr=muon_lr))(parameters)
+    optimizer = optimizer_factory(CONFIG.replace(muon_lr=muon_lr), num_heads=1)(parameters)
     hidden, rest = optimizer.param_groups
     assert hidden["muon"]
     assert (hidden["lr_scale"], hidden["lr"]) == (scale, 0.01 * scale)

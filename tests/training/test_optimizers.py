@@ -18,6 +18,7 @@ from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
 from maskwright.training.optimizers.parameters import chunks, parameter_groups
 
 NAMES = ["adamw", "lamb", "muon"]
+HEADS = 2
 
 
 def tiny_model():
@@ -25,7 +26,7 @@ def tiny_model():
         vocab_size=40,
         hidden_size=8,
         num_hidden_layers=2,
-        num_attention_heads=2,
+        num_attention_heads=HEADS,
         intermediate_size=16,
         max_position_embeddings=12,
     )
@@ -52,7 +53,7 @@ def test_biases_and_norms_do_not_decay(name):
             parameter.add_(1.0)
     before = weights(model)
     config = OptimizerConfig(name=name, lr=0.5, weight_decay=0.1)
-    optimizer = optimizer_factory(config)(model.named_parameters())
+    optimizer = optimizer_factory(config, HEADS)(model.named_parameters())
     fill_gradients(model, 0, scale=0.0)
     optimizer.step()
     for key, value in weights(model).items():
@@ -68,7 +69,7 @@ def test_biases_and_norms_do_not_decay(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_in_one_group(name):
     model = tiny_model()
-    optimizer = optimizer_factory(OptimizerConfig(name=name))(model.named_parameters())
+    optimizer = optimizer_factory(OptimizerConfig(name=name), HEADS)(model.named_parameters())
     held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(held) == sorted(map(id, model.parameters()))
 
@@ -77,7 +78,7 @@ def test_every_parameter_is_in_one_group(name):
 def test_every_parameter_with_a_gradient_moves(name):
     model = tiny_model()
     before = weights(model)
-    optimizer = optimizer_factory(OptimizerConfig(name=name))(model.named_parameters())
+    optimizer = optimizer_factory(OptimizerConfig(name=name), HEADS)(model.named_parameters())
     fill_gradients(model, 0)
     model.head_bias.grad = None
     optimizer.step()
@@ -90,7 +91,7 @@ def test_every_parameter_with_a_gradient_moves(name):
 def test_the_engine_can_make_the_state_in_advance(name, precision):
     model = tiny_model()
     before = weights(model)
-    engine = SingleEngine(model, optimizer_factory(OptimizerConfig(name=name)), "cpu", precision, 0.0)
+    engine = SingleEngine(model, optimizer_factory(OptimizerConfig(name=name), HEADS), "cpu", precision, 0.0)
     for key, value in engine.weights().items():
         assert torch.equal(value, before[key]), key
     state = engine.state()["optimizer"]
@@ -126,7 +127,8 @@ def copied(tree):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resumed_run_goes_on_bit_for_bit(name, precision):
-    factory = optimizer_factory(OptimizerConfig(name=name, muon_lr=0.02 if name == "muon" else None))
+    config = OptimizerConfig(name=name, muon_lr=0.02 if name == "muon" else None)
+    factory = optimizer_factory(config, HEADS)
     one = SingleEngine(tiny_model(), factory, "cpu", precision, 0.0)
     run_steps(one, range(3))
     saved = copied(one.state())
@@ -143,7 +145,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(name, precision):
 def test_the_frameworks_own_state_goes_round(name):
     def make():
         model = tiny_model()
-        return model, optimizer_factory(OptimizerConfig(name=name))(model.named_parameters())
+        return model, optimizer_factory(OptimizerConfig(name=name), HEADS)(model.named_parameters())
 
     (one, first), (two, second) = make(), make()
     for step in range(2):
@@ -160,7 +162,8 @@ def test_the_frameworks_own_state_goes_round(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_makes_the_loss_smaller(name):
-    engine = SingleEngine(tiny_model(), optimizer_factory(OptimizerConfig(name=name)), "cpu", "fp32", 0.0)
+    factory = optimizer_factory(OptimizerConfig(name=name), HEADS)
+    engine = SingleEngine(tiny_model(), factory, "cpu", "fp32", 0.0)
     losses = []
     for _ in range(30):
         losses.append(engine.forward_backward(pull, 1.0, {"loss": 1})["loss_sum"])
@@ -219,6 +222,13 @@ def test_what_is_ignored_is_said(caplog):
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("name", ["lamb", "muon"])
+def test_joined_matrices_need_the_number_of_heads(name):
+    named = tiny_model().named_parameters()
+    with pytest.raises(AssertionError, match=r"qkv\.weight joins three matrices: give .*factory num_heads"):
+        optimizer_factory(OptimizerConfig(name=name))(named)
+
+
 def test_parameters_with_equal_settings_share_a_group():
     a, b, c = (nn.Parameter(torch.zeros(1)) for _ in range(3))
     found = parameter_groups([(a, {"x": 1}), (b, {"x": 1, "y": 2}), (c, {"x": 1})])
@@ -240,7 +250,7 @@ def test_chunks_cover_everything_in_order(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gpu_gives_the_weights_of_the_cpu(name):
-    factory = optimizer_factory(OptimizerConfig(name=name))
+    factory = optimizer_factory(OptimizerConfig(name=name), HEADS)
     found = {}
     for device in ("cpu", "cuda"):
         engine = SingleEngine(tiny_model(), factory, device, "fp32", 0.0)

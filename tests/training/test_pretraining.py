@@ -65,7 +65,7 @@ def test_what_a_run_leaves(pretrained):
     names = {path.name for path in pretrained.iterdir()}
     assert names == {
         *("config.yaml", "metrics.jsonl", "events", "checkpoints"),
-        *("export", "summary.json", "report.html"),
+        *("export", "flight", "summary.json", "report.html"),
     }
     assert sorted(path.name for path in (pretrained / "checkpoints").iterdir()) == [
         "step-00000016",

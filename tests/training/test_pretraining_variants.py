@@ -201,7 +201,8 @@ def gradient_of(config):
     """The gradient of the first step, by parameter; with dropout, as it is trained."""
     setting = open_setting(config)
     model = build_model(setting)
-    engine = SingleEngine(model, optimizer_factory(config.optimizer), "cpu", "fp32", 0.0)
+    factory = optimizer_factory(config.optimizer, model.config.num_attention_heads)
+    engine = SingleEngine(model, factory, "cpu", "fp32", 0.0)
     prepare_for_device(engine.model, setting)
     stream = pretraining._stream(setting)
     assert isinstance(stream, MaskedLMStream)

@@ -13,7 +13,6 @@ from maskwright.core.errors import ConfigError
 from maskwright.training.schedules import (
     Schedule,
     ScheduleConfig,
-    learning_rate,
     parse_duration,
     rate_at,
 )
@@ -22,7 +21,9 @@ SHAPES = ["linear", "cosine", "constant", "wsd", "inverse-sqrt"]
 
 
 def rates(total=10, **settings):
-    return [learning_rate(ScheduleConfig(**settings), 1.0, step, total) for step in range(1, total + 1)]
+    return [
+        rate_at(ScheduleConfig(**settings), 1.0, step=step, total_steps=total) for step in range(1, total + 1)
+    ]
 
 
 def by_time(config, seconds, budget):
@@ -97,7 +98,7 @@ def test_no_step_is_without_a_rate(name, share, total):
 
 @given(configs(), st.integers(1, 400), st.floats(1e-5, 10))
 def test_rates_by_the_step_rise_then_fall(config, total, highest):
-    found = [learning_rate(config, highest, step, total) / highest for step in range(1, total + 1)]
+    found = [rate_at(config, highest, step=step, total_steps=total) / highest for step in range(1, total + 1)]
     assert found[0] > 0
     assert all(0 <= rate <= 1 + 1e-9 for rate in found)
     peak = found.index(max(found))
@@ -121,7 +122,9 @@ def test_all_that_decays_ends_at_its_final_share(config):
     expected = 1.0 if never_falls else config.final_share
     assert by_time(config, 50.0, 50.0) == pytest.approx(expected, abs=1e-9)
     total = 10**6
-    assert learning_rate(config, 1.0, total, total) == pytest.approx(expected, abs=2 / (total / 100))
+    assert rate_at(config, 1.0, step=total, total_steps=total) == pytest.approx(
+        expected, abs=2 / (total / 100)
+    )
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -130,7 +133,9 @@ def test_time_and_steps_have_the_same_shape(name):
     for step in range(2, 1001):
         # The warm-up counts the step itself, by time only what is spent; a square root counts it too.
         spent = step if step <= 100 or name == "inverse-sqrt" else step - 1
-        assert by_time(config, spent, 1000.0) == pytest.approx(learning_rate(config, 1.0, step, 1000))
+        assert by_time(config, spent, 1000.0) == pytest.approx(
+            rate_at(config, 1.0, step=step, total_steps=1000)
+        )
 
 
 def test_time_alone_decides_by_time():
@@ -170,7 +175,7 @@ def test_steps_end_the_run_whatever_the_clock_says():
     schedule = Schedule(ScheduleConfig(), 1e-3, 4)
     found, step, _ = scripted_run(schedule, [1e9] * 4)
     assert step == 4
-    assert found == [learning_rate(ScheduleConfig(), 1e-3, step, 4) for step in range(1, 5)]
+    assert found == [rate_at(ScheduleConfig(), 1e-3, step=step, total_steps=4) for step in range(1, 5)]
 
 
 def test_how_much_is_done_and_left():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..core.errors import ConfigError
+from ..core.log import process_rank
 
 if TYPE_CHECKING:
     from ..core.config import Config
@@ -24,6 +25,7 @@ __all__ = [
     "Overwrite",
     "Resume",
     "job_command",
+    "job_runner",
     "run_verb",
     "show",
     "split_arguments",
@@ -63,30 +65,30 @@ def _is_override(text: str) -> bool:
     return bool(separator) and all(part.isidentifier() for part in name.split("."))
 
 
-def job_command(
+def job_runner(
     section: str,
-    help_text: str,
     load: Callable[[], tuple[type[Config], Job]],
     headline: Sequence[str],
     default_output: Callable[[str | None], Path],
 ) -> Callable[..., None]:
-    """Make the command of a job: they differ in what they run, not in their arguments.
+    """Make what runs a job from the arguments that all jobs have, and further ones for the job itself.
 
     Args:
         section: name of the command and of its part of a recipe.
-        help_text: what it does, in a line.
         load: imports the job when it is needed; returns its config class and its function.
         headline: names of the results that people want to see.
         default_output: the output folder for a recipe's name, or for none.
     """
 
-    def command(
-        arguments: Arguments = None,
-        output: Output = None,
-        resume: Resume = False,
-        overwrite: Overwrite = False,
-        dry_run: DryRun = False,
-        json: Json = False,
+    def run(
+        arguments: Sequence[str] | None,
+        *,
+        output: Path | None,
+        resume: bool,
+        overwrite: bool,
+        dry_run: bool,
+        json: bool,
+        **further: Any,
     ) -> None:
         from ..api import resolve
 
@@ -96,11 +98,42 @@ def job_command(
         folder = output or default_output(None if recipe is None else Path(recipe).stem)
         run_verb(
             config,
-            lambda: job(config, folder, resume=resume, overwrite=overwrite),
+            lambda: job(config, folder, resume=resume, overwrite=overwrite, **further),
             dry_run=dry_run,
             as_json=json,
             headline=headline,
         )
+
+    return run
+
+
+def job_command(
+    section: str,
+    help_text: str,
+    load: Callable[[], tuple[type[Config], Job]],
+    headline: Sequence[str],
+    default_output: Callable[[str | None], Path],
+) -> Callable[..., None]:
+    """Make the command of a job that has no arguments of its own; as `job_runner`.
+
+    Args:
+        section: name of the command and of its part of a recipe.
+        help_text: what it does, in a line.
+        load: imports the job when it is needed; returns its config class and its function.
+        headline: names of the results that people want to see.
+        default_output: the output folder for a recipe's name, or for none.
+    """
+    run = job_runner(section, load, headline, default_output)
+
+    def command(
+        arguments: Arguments = None,
+        output: Output = None,
+        resume: Resume = False,
+        overwrite: Overwrite = False,
+        dry_run: DryRun = False,
+        json: Json = False,
+    ) -> None:
+        run(arguments, output=output, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json)
 
     command.__name__, command.__doc__ = section, help_text
     return command
@@ -131,8 +164,11 @@ def run_verb(
         else:
             typer.echo(dump_config(config), nl=False)
         return
-    typer.echo(dump_config(config), err=True)
-    show(work(), as_json=as_json, headline=headline)
+    if process_rank() == 0:
+        typer.echo(dump_config(config), err=True)
+    results = work()
+    if process_rank() == 0:
+        show(results, as_json=as_json, headline=headline)
 
 
 def show(results: Mapping[str, Any], *, as_json: bool, headline: Sequence[str] | None = None) -> None:

@@ -19,13 +19,14 @@ import typer
 
 from .. import __version__
 from ..core.errors import Interrupted, MaskwrightError, StorageError
-from ..core.log import set_up_logging
+from ..core.log import process_rank, set_up_logging
 from .convert import export, import_
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
 from .finetune import finetune
 from .inspect import inspect
+from .launch import launch
 from .monitor import monitor
 from .predict import predict
 from .prepare import prepare
@@ -59,7 +60,19 @@ def _escaping(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (prepare, pretrain, finetune, evaluate, predict, inspect, monitor, doctor, demo, export):
+for command in (
+    prepare,
+    pretrain,
+    launch,
+    finetune,
+    evaluate,
+    predict,
+    inspect,
+    monitor,
+    doctor,
+    demo,
+    export,
+):
     app.command()(_escaping(command))
 app.command("import")(_escaping(import_))
 
@@ -105,14 +118,19 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _report(error: BaseException) -> int:
     """Say what happened on stderr (and on stdout for --json), and choose the exit code."""
     code, message = _explain(error)
-    if message:
+    # All processes of a run are interrupted together, and one line is enough.
+    if message and not (code == Interrupted.exit_code and process_rank()):
         label = "interrupted" if code == Interrupted.exit_code else "error"
-        typer.echo(f"{label}: {message}", err=True)
-        if "--json" in sys.argv:
+        typer.echo(f"{_who()}{label}: {message}", err=True)
+        if "--json" in sys.argv and not process_rank():
             from .common import print_json
 
             print_json({label: message, "exit_code": code})
     return code
+
+
+def _who() -> str:
+    return f"rank {process_rank()}: " if process_rank() else ""
 
 
 def _explain(error: BaseException) -> tuple[int, str]:

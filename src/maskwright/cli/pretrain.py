@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import Arguments, DryRun, Json, Output, Overwrite, Resume, job_command
+from .common import Arguments, DryRun, Json, Output, Overwrite, Resume, job_runner
 
 __all__ = ["pretrain", "with_profile"]
 
@@ -27,9 +27,8 @@ def _load() -> tuple[Any, Any]:
     return PretrainConfig, pretrain_model
 
 
-_run = job_command(
+_run = job_runner(
     "pretrain",
-    "A data folder to a pretrained encoder, exported for Hugging Face, with a report.",
     _load,
     HEADLINE,
     lambda recipe: Path("runs") / (recipe or "pretrain"),
@@ -44,12 +43,15 @@ def pretrain(
     profile: Annotated[
         bool, typer.Option("--profile", help="Profile a few steps: a trace, and where time goes.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on although settings or data changed.")
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """A data folder to a pretrained encoder, exported for Hugging Face, with a report."""
     given = with_profile(arguments or []) if profile else arguments
-    _run(given, output=output, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json)
+    _run(given, output=output, resume=resume, overwrite=overwrite, dry_run=dry_run, json=json, force=force)
 
 
 def with_profile(arguments: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@
     │   ├── OutputExistsError                 the output folder holds something already
     │   ├── StorageError                      disk full, permission, a device that fails
     │   └── MissingDependencyError            an optional library; names the install line
+    ├── WorkerLost                   exit 1   another process of the run died or hangs (training/watch.py)
     └── Interrupted                  exit 3   stopped by a signal; the same command goes on
 
 A message names the value, the place and the remedy, in that order.

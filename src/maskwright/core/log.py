@@ -8,16 +8,23 @@ import sys
 
 from .errors import ConfigError
 
-__all__ = ["get_logger", "set_up_logging"]
+__all__ = ["get_logger", "process_rank", "set_up_logging"]
 
 _ROOT = "maskwright"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+def process_rank() -> int:
+    """Number of this process in a run of several, as torchrun says; 0 where there is one."""
+    text = os.environ.get("RANK", "0")
+    return int(text) if text.isdecimal() else 0
+
+
 class _Format(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        line = f"{self.formatTime(record, '%H:%M:%S')}  {level}{record.getMessage()}"
+        rank = f"rank {process_rank()}: " if process_rank() else ""
+        line = f"{self.formatTime(record, '%H:%M:%S')}  {rank}{level}{record.getMessage()}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -52,5 +59,6 @@ def set_up_logging() -> None:
     handler = _StderrHandler()
     handler.setFormatter(_Format())
     root.addHandler(handler)
-    root.setLevel(level)
+    # What one process tells about the run need not be told by each.
+    root.setLevel("WARNING" if process_rank() and level == "INFO" else level)
     root.propagate = False

@@ -20,7 +20,8 @@ from ..model.fairseq import load_fairseq
 from ..model.heads import MaskedLM, SequenceClassifier
 from ..model.hf import Parity, check_parity, export_model, load_model
 from ..tokens.tokenizer import Tokenizer
-from ..training.checkpoint import Checkpoints
+from ..training.checkpoint_config import CheckpointConfig
+from ..training.checkpoints import Checkpoints
 
 __all__ = ["ModelForm", "export_model_folder", "find_model_form", "import_model"]
 
@@ -51,7 +52,7 @@ def find_model_form(path: Path) -> tuple[ModelForm, Path]:
         return "fairseq", path / "model.pt"
     if (path / "manifest.json").is_file() and path.name.startswith("step-"):
         return "checkpoint", path
-    steps = Checkpoints(path / "checkpoints", keep=1, about={}).steps()
+    steps = Checkpoints(path / "checkpoints", CheckpointConfig(), about={}).steps()
     if steps:
         return "checkpoint", path / "checkpoints" / f"step-{steps[-1]:08d}"
     raise CheckpointError(
@@ -166,7 +167,7 @@ def _load_checkpoint(path: Path) -> tuple[MaskedLM, dict[str, Any]]:
         raise CheckpointError(
             f"{path}: is not named as a checkpoint is, step-00001000; give it its name again"
         )
-    loaded = Checkpoints(path.parent, keep=1, about={}).load(int(steps))
+    loaded = Checkpoints(path.parent, CheckpointConfig(), about={}).load(int(steps))
     manifest = dict(read_json(path / "manifest.json"))
     shape = manifest.get("shape")
     if not isinstance(shape, dict):

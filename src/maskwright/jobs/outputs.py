@@ -9,8 +9,11 @@ from typing import Any
 from ..core.config import VERSION_KEY, Config, dump_config, parse_config, read_yaml
 from ..core.errors import ConfigError, OutputExistsError
 from ..core.files import LOCK_NAME, TEMPORARY_MARK, prepare_output, storage_errors, write_text
+from ..core.log import get_logger
 
 __all__ = ["claim_output", "differences"]
+
+log = get_logger(__name__)
 
 CONFIG_NAME = "config.yaml"
 
@@ -21,9 +24,9 @@ _FREE = frozenset(
         "log_every_steps",
         "evaluation.every_steps",
         "evaluate_every_epochs",
-        "checkpoint.every_steps",
-        "checkpoint.keep",
         "keep_checkpoints",
+        "activation_checkpointing",
+        "compile",
         "batch.micro_sequences",
         "micro_batch_size",
         "device",
@@ -38,9 +41,11 @@ _FREE = frozenset(
         "profile.first",
     }
 )
+# Nor do these parts: over how many processes it is spread, and what of it is kept.
+_FREE_PARTS = ("parallel.", "checkpoint.")
 
 
-def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool) -> None:
+def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool, force: bool = False) -> None:
     """Make sure that a folder may be written, and put the resolved config into it.
 
     Args:
@@ -48,6 +53,7 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
         folder: the output folder.
         resume: go on with what is there; it must have been begun with the same settings.
         overwrite: remove what is there first.
+        force: go on although settings differ; each difference is said in the log.
 
     Raises:
         OutputExistsError: the folder is occupied and neither was asked for.
@@ -68,9 +74,13 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
         before = parse_config(type(config), read_yaml(path), str(path))
         found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
         changed = [
-            f"{name} was {old!r}, now {new!r}" for name, (old, new) in found.items() if name not in _FREE
+            f"{name} was {old!r}, now {new!r}"
+            for name, (old, new) in found.items()
+            if name not in _FREE and not name.startswith(_FREE_PARTS)
         ]
-        if changed:
+        if changed and force:
+            log.warning("%s: goes on with other settings, as forced: %s", folder, "; ".join(changed))
+        elif changed:
             raise ConfigError(
                 f"{folder}: was begun with other settings ({'; '.join(changed)}); resume with the same "
                 "settings, or add --overwrite to start again"
@@ -81,7 +91,9 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool)
 def _holds_work(folder: Path) -> bool:
     """Anything but what a start leaves that was refused, or killed, before it did anything."""
     with storage_errors(folder):
-        names = [path.name for path in folder.rglob("*") if not path.is_dir()]
+        files = [path for path in folder.rglob("*") if not path.is_dir()]
+        # What a launcher wrote of its workers is no work.
+        names = [path.name for path in files if path.relative_to(folder).parts[0] != "logs"]
     return any(name not in (CONFIG_NAME, LOCK_NAME) and TEMPORARY_MARK not in name for name in names)
 
 

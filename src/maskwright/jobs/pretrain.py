@@ -8,13 +8,19 @@ from typing import Any
 from ..report import write_report
 from ..training.pretrain_config import PretrainConfig
 from ..training.pretraining import run_pretraining
+from ..training.remote_data import open_data
 from .outputs import claim_output
 
 __all__ = ["pretrain_model"]
 
 
 def pretrain_model(
-    config: PretrainConfig, folder: Path, *, resume: bool = False, overwrite: bool = False
+    config: PretrainConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Pretrain, or go on with it.
 
@@ -23,9 +29,10 @@ def pretrain_model(
         folder: the run's folder.
         resume: go on from the newest checkpoint.
         overwrite: start again.
+        force: go on although settings or data changed.
 
     Returns:
-        The run's summary.
+        The run's summary; nothing but the output on ranks other than 0.
 
     Raises:
         Interrupted: stopped by a signal after saving.
@@ -33,11 +40,17 @@ def pretrain_model(
     """
 
     def claim() -> None:
-        claim_output(config, folder, resume=resume, overwrite=overwrite)
+        claim_output(config, folder, resume=resume, overwrite=overwrite, force=force)
 
-    summary = run_pretraining(config, folder, claim=claim)
+    summary = run_pretraining(config, folder, claim=claim, force=force)
+    if not summary:  # another rank tells about the run
+        return {"output": str(folder)}
     command = f"maskwright pretrain -o {folder}"
     write_report(
-        folder / "report.html", folder.name, data=Path(config.data), pretrain=folder, command=command
+        folder / "report.html",
+        folder.name,
+        data=open_data(config.data, config.cache).path,
+        pretrain=folder,
+        command=command,
     )
     return {"output": str(folder), "report": str(folder / "report.html"), **summary}

@@ -177,9 +177,13 @@ def accelerate_model(
     for number, layer in enumerate(layers):
         again = every > 0 and number % every == 0
         layer.forward = partial(_forward, layer, compiled, again)  # type: ignore[method-assign]
+        compile_shares = getattr(layer, "compile_shares", None)
+        if compile and compile_shares is not None:
+            # Ranks that share a layer exchange values in the middle of it, which stays as it is.
+            compile_shares(backend)
     if isinstance(model, MaskedLM):
         model.__dict__.pop("masked_loss", None)
-        if compile:
+        if compile and type(model).masked_loss is MaskedLM.masked_loss:
             head = _Compiled[_RunHead](plain_masked_loss, plain_masked_loss, backend)
             model.masked_loss = partial(_masked_loss, model, head, capacity)  # type: ignore[method-assign]
 
@@ -212,13 +216,15 @@ def _forward(
     keys: DropoutKeys | None,
 ) -> Hidden:
     """What `accelerate_model` puts in the place of a layer's forward."""
-    again = again and torch.is_grad_enabled()
-    if hidden.value.device.type == "cpu" and compiled is None:
+    again, on_cpu = again and torch.is_grad_enabled(), hidden.value.device.type == "cpu"
+    if not layer.is_plain or (on_cpu and compiled is None):
         if not again:
-            return EncoderLayer.forward(layer, hidden, layout, keys)
-        # Keyed masks come out the same by themselves; there is no generator to set back.
+            return type(layer).forward(layer, hidden, layout, keys)
+        # Keyed masks come out the same by themselves; there is no generator to set back on the CPU.
         arguments = (layer, hidden.value, layout, keys)
-        return Hidden(checkpoint(_own_forward, *arguments, use_reentrant=False, preserve_rng_state=False))
+        return Hidden(
+            checkpoint(_own_forward, *arguments, use_reentrant=False, preserve_rng_state=not on_cpu)
+        )
     packing = pack(layout, hidden.value.dtype, layer.qkv.in_features // layer.num_heads)
     run: _RunLayer = plain_layer
     if compiled is not None and torch.is_grad_enabled():
@@ -230,7 +236,7 @@ def _forward(
 
 def _own_forward(layer: EncoderLayer, hidden_ND: Tensor, layout: Layout, keys: DropoutKeys | None) -> Tensor:
     """The layer's own forward, from a value alone to a value alone."""
-    return EncoderLayer.forward(layer, Hidden(hidden_ND), layout, keys).value
+    return type(layer).forward(layer, Hidden(hidden_ND), layout, keys).value
 
 
 def capacity_for(num_tokens: int, rate: float, run_length: float = 1.0) -> int:

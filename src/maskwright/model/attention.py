@@ -1,6 +1,7 @@
 """Self-attention over sequences laid end to end; a token sees its own sequence and nothing else.
 
 Legend: N tokens, D hidden, H heads, L length of a block, E head width, G = rows × H of a block.
+Queries, keys and values come head by head: E values of each for the first head, then for the second.
 
 On the CPU a block of scores is small enough for the cache, is computed with plain matrix products,
 and is computed again in the backward pass instead of being kept; measured against the fused kernel
@@ -22,7 +23,7 @@ from .layout import Block, Layout
 from .memory import Memory, linear, weight_gradient
 from .workspace import empty
 
-__all__ = ["self_attention"]
+__all__ = ["attend_and_project", "self_attention"]
 
 
 def self_attention(
@@ -38,7 +39,7 @@ def self_attention(
     """Attend within each sequence and project the result.
 
     Args:
-        qkv_ND: queries, keys and values side by side, of shape (N, 3 × D).
+        qkv_ND: queries, keys and values, head by head, of shape (N, 3 × D).
         layout: lengths of the sequences.
         num_heads: H.
         output: the projection, D to D. It is part of the operation because its gradient needs the
@@ -55,10 +56,40 @@ def self_attention(
         context_ND = fused_attention(qkv_ND, layout, num_heads, p if keys is not None else 0.0)
         projected: Tensor = output(context_ND)
         return projected
+    return attend_and_project(qkv_ND, layout, num_heads, output.weight, output.bias, keys, site, p, memory)
+
+
+def attend_and_project(
+    qkv_ND: Tensor,
+    layout: Layout,
+    num_heads: int,
+    weight_DD: Tensor,
+    bias_D: Tensor | None,
+    keys: DropoutKeys | None,
+    site: int,
+    p: float,
+    memory: Memory | None = None,
+) -> Tensor:
+    """Attention in blocks, on the CPU, for all heads or for some of them.
+
+    Args:
+        qkv_ND: queries, keys and values, head by head, of shape (N, 3 × H × E).
+        layout: lengths of the sequences.
+        num_heads: H, those that are here.
+        weight_DD: columns of the projection for these heads, of shape (D, H × E).
+        bias_D: its bias; None leaves it out, and needs no `memory`.
+        keys: keys for dropout; None turns it off.
+        site: number of the place in the model.
+        p: share of attention probabilities to drop.
+        memory: where the result and the gradient of the projection lie; by default anywhere.
+
+    Returns:
+        Tensor of shape (N, D); of some heads their share of the sum.
+    """
     if p == 0:
         keys = None
     result: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
-        qkv_ND, output.weight, output.bias, layout, num_heads, keys, site, p, memory
+        qkv_ND, weight_DD, bias_D, layout, num_heads, keys, site, p, memory
     )
     return result
 
@@ -69,14 +100,14 @@ def _take(tensor_ND: Tensor, block: Block, parts: int, num_heads: int) -> Tensor
         rows = tensor_ND[block.start : block.start + len(block.rows) * block.length]
     else:
         rows = tensor_ND.index_select(0, block.index.flatten())
-    split = rows.view(len(block.rows), block.length, parts, num_heads, -1).permute(2, 0, 3, 1, 4)
+    split = rows.view(len(block.rows), block.length, num_heads, parts, -1).permute(3, 0, 2, 1, 4)
     return split.reshape(parts, len(block.rows) * num_heads, block.length, -1)
 
 
 def _put(target_ND: Tensor, values: Tensor, block: Block, num_heads: int) -> None:
     """Write (parts, G, L, E) back to the tokens of a block, leaving padding out."""
     parts, _, length, width = values.shape
-    rows = values.view(parts, len(block.rows), num_heads, length, width).permute(1, 3, 0, 2, 4)
+    rows = values.view(parts, len(block.rows), num_heads, length, width).permute(1, 3, 2, 0, 4)
     if block.index is None:
         stop = block.start + len(block.rows) * length
         target_ND[block.start : stop].view(rows.shape).copy_(rows)
@@ -131,8 +162,9 @@ class _BlockAttention(torch.autograd.Function):
         qkv_ND, weight_DD = ctx.saved_tensors
         layout, num_heads, keys, site, p = ctx.arguments
         space = None if ctx.memory is None else ctx.memory.scratch
+        shape = (len(grad_ND), weight_DD.shape[1])
         grad_context_ND, context_ND, grad_qkv_ND = (
-            empty(space, tuple(like.shape), like.dtype) for like in (grad_ND, grad_ND, qkv_ND)
+            empty(space, size, qkv_ND.dtype) for size in (shape, shape, tuple(qkv_ND.shape))
         )
         torch.mm(grad_ND, weight_DD, out=grad_context_ND)
         for block in layout.blocks(num_heads):
@@ -152,7 +184,8 @@ class _BlockAttention(torch.autograd.Function):
                 grads[2] *= 1 / (1 - p)
             _put(grad_qkv_ND, grads, block, num_heads)
         grad_weight_DD = weight_gradient(grad_ND, context_ND, ctx.memory)
-        return grad_qkv_ND, grad_weight_DD, grad_ND.sum(0), *(None,) * 6
+        grad_bias_D = grad_ND.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_qkv_ND, grad_weight_DD, grad_bias_D, *(None,) * 6
 
 
 def _clear_padding(grad_out: Tensor, block: Block, num_heads: int) -> None:

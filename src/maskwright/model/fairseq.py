@@ -24,6 +24,7 @@ from ..core.log import get_logger
 from .config import EncoderConfig, ModelKind
 from .heads import MaskedLM
 from .hf.tensors import load_pickle
+from .qkv import join_qkv
 
 __all__ = ["load_fairseq"]
 
@@ -106,6 +107,9 @@ def load_fairseq(path: Path, kind: ModelKind = "roberta") -> MaskedLM:
                 f"{path}: what becomes {name} is {found}, expected {tuple(wanted.shape)}; "
                 "is this a RoBERTa with its language-model head?"
             )
+    for name in [name for name in tensors if ".qkv." in name]:
+        # There the matrices lie below each other, here head by head.
+        tensors[name] = join_qkv(tensors[name].chunk(3), config.num_attention_heads)
     model.load_state_dict(tensors)
     return model.eval()
 

@@ -1,6 +1,7 @@
 """Attention by the framework's fused kernels, for devices other than the CPU.
 
 Legend: B sequences, S longest of them, N tokens laid end to end, D hidden, H heads, E head width.
+Queries, keys and values come head by head: E values of each for the first head, then for the second.
 
 Which kernel depends on lengths, type and device, and is decided once for a layout, outside of
 anything that is compiled:
@@ -125,7 +126,7 @@ def fused_attention(qkv_ND: Tensor, layout: Layout, num_heads: int, p: float) ->
     """Attend within each sequence.
 
     Args:
-        qkv_ND: queries, keys and values side by side, of shape (N, 3 × D).
+        qkv_ND: queries, keys and values, head by head, of shape (N, 3 × D).
         layout: lengths of the sequences.
         num_heads: H.
         p: share of attention probabilities to drop, by the device's own generator.
@@ -141,7 +142,7 @@ def attend(qkv_ND: Tensor, packing: Packing, num_heads: int, p: float) -> Tensor
     """`fused_attention` after everything is decided; may be compiled.
 
     Args:
-        qkv_ND: queries, keys and values side by side, of shape (N, 3 × D).
+        qkv_ND: queries, keys and values, head by head, of shape (N, 3 × D).
         packing: from `pack`.
         num_heads: H.
         p: share of attention probabilities to drop.
@@ -165,7 +166,7 @@ def attend(qkv_ND: Tensor, packing: Packing, num_heads: int, p: float) -> Tensor
 
 def _side_by_side(tokens: Tensor, packing: Packing, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Views of shape (B, H, S, E); their gradients are laid together in one copy."""
-    query, key, value = tokens.view(packing.rows, packing.longest, 3, num_heads, -1).unbind(2)
+    query, key, value = tokens.view(packing.rows, packing.longest, num_heads, 3, -1).unbind(3)
     return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
 
@@ -181,7 +182,7 @@ def _padded(qkv_ND: Tensor, packing: Packing, num_heads: int, p: float) -> Tenso
 def _flash(qkv_ND: Tensor, packing: Packing, num_heads: int, p: float) -> Tensor:
     ends, longest = packing.cumulative, packing.longest
     assert ends is not None
-    query, key, value = qkv_ND.view(qkv_ND.shape[0], 3, num_heads, -1).unbind(1)
+    query, key, value = qkv_ND.view(qkv_ND.shape[0], num_heads, 3, -1).unbind(2)
     if p == 0:
         out = _varlen_attn(query, key, value, ends, longest)
     else:

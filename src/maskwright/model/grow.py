@@ -17,6 +17,7 @@ from torch import Tensor
 from ..core.errors import ConfigError
 from ..core.keyed import derive_key
 from .config import EncoderConfig
+from .qkv import join_qkv
 
 __all__ = ["extend_vocabulary", "tile_weights"]
 
@@ -59,7 +60,7 @@ def tile_weights(
     width = _centred(small_config.hidden_size, large_config.hidden_size)
     inner = _centred(small_config.intermediate_size, large_config.intermediate_size)
     heads = _head_rows(small_config, large_config)
-    joined = torch.cat([part * small_config.hidden_size + heads for part in range(3)])
+    joined = _joined_rows(heads, small_config, large_config)
     # Rows and columns of a tensor, by the layer that it is of; width where nothing else is said.
     rows = {"qkv": joined, "intermediate": inner}
     columns = {"attention_output": heads, "output": inner}
@@ -110,6 +111,13 @@ def _head_rows(small: EncoderConfig, large: EncoderConfig) -> Tensor:
     whole = _centred(small.num_attention_heads, large.num_attention_heads)
     inside = _centred(small.head_size, large.head_size)
     return (whole[:, None] * small.head_size + inside).flatten()
+
+
+def _joined_rows(heads: Tensor, small: EncoderConfig, large: EncoderConfig) -> Tensor:
+    """The same for the rows of a joined query-key-value matrix, which lie head by head."""
+    head, inside = heads // small.head_size, heads % small.head_size
+    first = head * (3 * small.head_size) + inside
+    return join_qkv([first + part * small.head_size for part in range(3)], large.num_attention_heads)
 
 
 def _position_rows(small: EncoderConfig, large: EncoderConfig) -> Tensor:

@@ -24,7 +24,7 @@ from .memory import Memory, gelu_into, linear, linear_into, weight_gradient
 __all__ = ["EncoderLayer", "Hidden"]
 
 # Places in a layer where something is dropped; a layer's sites are numbered from SITES × (1 + layer).
-_ATTENTION, _ATTENTION_OUTPUT, _OUTPUT = range(3)
+ATTENTION_SITE, ATTENTION_OUTPUT_SITE, OUTPUT_SITE = range(3)
 SITES = 4
 # Values that the alignment of the pieces of a workspace may take.
 _ALIGNING = 1024
@@ -124,6 +124,10 @@ class EncoderLayer(nn.Module):
     Source: RoBERTa (arXiv 1907.11692) keeps BERT's layer (arXiv 1810.04805, section 3).
     """
 
+    # Whether the framework's own operations on the same weights are the same layer, so that it may be
+    # replaced by them; not where ranks share it.
+    is_plain = True
+
     def __init__(self, config: EncoderConfig, number: int) -> None:
         super().__init__()
         width, inner = config.hidden_size, config.intermediate_size
@@ -150,13 +154,13 @@ class EncoderLayer(nn.Module):
             self.num_heads,
             self.attention_output,
             keys,
-            site + _ATTENTION,
+            site + ATTENTION_SITE,
             self.attention_dropout_prob,
             self._memory,
         )
-        update_ND = dropout(update_ND, keys, layout.lengths, site + _ATTENTION_OUTPUT, p)
+        update_ND = dropout(update_ND, keys, layout.lengths, site + ATTENTION_OUTPUT_SITE, p)
         hidden = Hidden.normalised(update_ND.add_(hidden.value), self.attention_norm)
-        update_ND = dropout(self._feed_forward(hidden), keys, layout.lengths, site + _OUTPUT, p)
+        update_ND = dropout(self._feed_forward(hidden), keys, layout.lengths, site + OUTPUT_SITE, p)
         return Hidden.normalised(update_ND.add_(hidden.value), self.output_norm)
 
     @property

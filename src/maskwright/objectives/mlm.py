@@ -8,7 +8,7 @@ Legend: B samples, N tokens of a micro-batch laid end to end, M predicted positi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from ..core.errors import CheckpointError
 from ..core.keyed import derive_key, hash64
+from ..core.log import get_logger
 from ..model.dropout import DropoutKeys
 from ..model.heads import MaskedLM
 from ..model.layout import Layout
+from ..tokens.lookahead import Lookahead
 from ..tokens.stream import SampleStream, TokenBatch
 from .masking import FIXED_EPOCH, Masker
 from .step_sizes import StepSizes
@@ -35,6 +37,7 @@ __all__ = [
     "masked_lm_loss",
 ]
 
+log = get_logger(__name__)
 Attention = Literal["document", "window"]
 
 
@@ -52,6 +55,7 @@ class MaskedBatch:
         dropout: keys for dropout, one a sequence.
         token_types_N: segment of each token, where samples are pairs; int64.
         next_labels_B: 0 where the second segment follows the first, 1 where it is random; int64.
+        filler: whether it is computed only because other processes compute one, and counts nothing.
     """
 
     ids_N: Tensor
@@ -63,23 +67,25 @@ class MaskedBatch:
     dropout: DropoutKeys
     token_types_N: Tensor | None = None
     next_labels_B: Tensor | None = None
+    filler: bool = False
 
     @property
     def num_targets(self) -> int:
-        """M: predicted positions."""
-        return len(self.labels_M)
+        """M: predicted positions that count."""
+        return 0 if self.filler else len(self.labels_M)
 
     @property
     def targets(self) -> dict[str, int]:
         """Number of predictions of each loss."""
         if self.next_labels_B is None:
             return {"loss": self.num_targets}
-        return {"loss": self.num_targets, "next_sentence_loss": len(self.next_labels_B)}
+        pairs = 0 if self.filler else len(self.next_labels_B)
+        return {"loss": self.num_targets, "next_sentence_loss": pairs}
 
     @property
     def num_tokens(self) -> int:
-        """N: tokens that the model computes on."""
-        return len(self.ids_N)
+        """N: tokens that the model learns from."""
+        return 0 if self.filler else len(self.ids_N)
 
 
 def document_lengths(batch: TokenBatch, closing_id: int) -> tuple[npt.NDArray[np.int64], ...]:
@@ -173,6 +179,7 @@ class MaskedLMStream:
         next_sentence: whether next-sentence prediction is part of the objective.
         rank: number of this process.
         world_size: number of processes.
+        force: go on from a place that belongs to other data or another order, with a warning.
     """
 
     def __init__(
@@ -184,11 +191,13 @@ class MaskedLMStream:
         next_sentence: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        force: bool = False,
     ) -> None:
         self.samples, self.masker, self.sizes, self.attention = samples, masker, sizes, attention
         self.next_sentence = next_sentence
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.force = rank, world_size, force
         self.consumed = 0
+        self._ahead = Lookahead(samples.data.place.steps_told, self._reads, samples.expect)
 
     def next_step(self, share_done: float = 0.0) -> list[MaskedBatch]:
         """This rank's micro-batches of the next step.
@@ -196,6 +205,7 @@ class MaskedLMStream:
         Args:
             share_done: share of training that is done, which decides the rate where it changes.
         """
+        self._ahead.at(self.consumed)
         count = self.sizes.samples_at(self.consumed)
         rate = self.masker.config.rate_at(share_done)
         pieces = self.sizes.micro_batches(self.consumed, count, self.rank, self.world_size)
@@ -216,8 +226,18 @@ class MaskedLMStream:
             next_sentence=self.next_sentence,
         )
 
+    def _reads(self, first: int) -> tuple[list[tuple[int, int]], int]:
+        """What this rank reads of the step that begins with a sample, and where the next one begins."""
+        count = self.sizes.samples_at(first)
+        return list(self.sizes.micro_batches(first, count, self.rank, self.world_size)), first + count
+
+    def filler(self) -> MaskedBatch:
+        """A micro-batch that counts nothing, for a process that has fewer than others."""
+        batch = self.batch(0, 1)
+        return replace(batch, counts=dict.fromkeys(batch.counts, 0.0), samples=(), filler=True)
+
     def state(self) -> dict[str, Any]:
-        """Everything that decides what comes next."""
+        """Everything that decides what comes next; neither processes nor micro-batches do."""
         return {
             "data": self.samples.data.manifest.fingerprint,
             "seed": self.samples.seed,
@@ -225,6 +245,7 @@ class MaskedLMStream:
             "format": self.samples.format.model_dump(),
             "attention": self.attention,
             "masking": self.masker.config.model_dump(),
+            "batch": dict(self.sizes.about),
             "consumed": self.consumed,
         }
 
@@ -236,21 +257,39 @@ class MaskedLMStream:
         """
         mine = self.state()
         for name, value in mine.items():
-            if name != "consumed" and state.get(name) != value:
-                raise CheckpointError(
-                    f"the checkpoint was made with {name} {state.get(name)!r}, now it is {value!r}; "
-                    "resume with what the run began with, or start a new run"
-                )
+            if name == "consumed" or state.get(name) == value:
+                continue
+            found = f"the checkpoint was made with {name} {state.get(name)!r}, now it is {value!r}"
+            if not self.force:
+                raise CheckpointError(f"{found}; resume with what the run began with, or start a new run")
+            log.warning("%s; going on from sample %s, as forced", found, state["consumed"])
         self.consumed = int(state["consumed"])
 
 
 def fixed_batches(
-    stream: SampleStream, masker: Masker, num_sequences: int, batch_size: int
+    stream: SampleStream,
+    masker: Masker,
+    num_sequences: int,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[MaskedBatch]:
-    """Validation batches: the first sequences in order, with masks that never change."""
+    """Validation batches: the first sequences in order, with masks that never change.
+
+    Args:
+        stream: gives the sequences.
+        masker: masks them.
+        num_sequences: how many at most.
+        batch_size: sequences of a batch.
+        rank: number of this process; batches are dealt out in turn.
+        world_size: number of processes. Each gets equally many, the last perhaps fillers.
+    """
     total = min(num_sequences, stream.samples_per_epoch)
-    for first in range(0, total, batch_size):
-        yield mask_batch(stream, masker, first, min(batch_size, total - first), FIXED_EPOCH)
+    firsts = range(0, total, batch_size)
+    for number in range(rank, -(-len(firsts) // world_size) * world_size, world_size):
+        first = firsts[min(number, len(firsts) - 1)]
+        batch = mask_batch(stream, masker, first, min(batch_size, total - first), FIXED_EPOCH)
+        yield replace(batch, filler=number >= len(firsts))
 
 
 def masked_lm_loss(
@@ -281,6 +320,9 @@ def masked_lm_loss(
         None if types is None else types.to(device),
         None if labels is None else labels.to(device),
     )
+    if batch.filler:
+        # Not left out: its backward pass is what other processes wait for.
+        loss, correct, *following = (value * 0 for value in (loss, correct, *following))
     if not following:
         return {"loss": loss}, {"correct": correct}
     return (

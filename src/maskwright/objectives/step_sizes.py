@@ -10,8 +10,8 @@ same number of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from ..tokens.stream import SampleStream
 
@@ -27,12 +27,14 @@ class StepSizes:
         sequences_at: full-length sequences of the step that begins after so many samples.
         micro_sequences: full-length sequences that one rank computes at a time.
         by_tokens: whether a step takes as many samples as fill its tokens.
+        about: what decides the sizes of steps, to compare when a run is resumed.
     """
 
     samples: SampleStream
     sequences_at: Callable[[int], int]
     micro_sequences: int
     by_tokens: bool = False
+    about: Mapping[str, int | None] = field(default_factory=dict)
 
     def samples_at(self, consumed: int) -> int:
         """Samples of the step that begins after `consumed` samples, over all ranks."""

@@ -19,7 +19,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CopiedMasters", "MakeOptimizer", "Masters", "SplitMasters", "make_masters"]
+__all__ = [
+    "CopiedMasters",
+    "MakeOptimizer",
+    "Masters",
+    "SplitMasters",
+    "forget_step",
+    "make_masters",
+    "set_rate",
+]
 
 # Values of a piece: small enough for the holes that activations leave in the heap.
 _PIECE_VALUES = 1 << 22
@@ -47,6 +55,12 @@ class Masters(Protocol):
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradient of the step so far, by parameter."""
+
+    def take_gradient(self, number: int, out: Tensor) -> bool:
+        """Write the gradient of the step so far of a parameter into a vector; whether there is one."""
+
+    def put_gradient(self, number: int, values: Tensor) -> None:
+        """Replace the gradient of a parameter by the values of a vector."""
 
     def apply(self, lr: float, factor: float) -> None:
         """Change the weights by the gradients times a factor."""
@@ -78,12 +92,25 @@ def make_masters(model: nn.Module, make_optimizer: MakeOptimizer, precision: str
     return CopiedMasters(model, make_optimizer, precision)
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def _add_up(parts: Iterable[Tensor | None], out: Tensor) -> bool:
+    """The sum of those parts that are there, flat, in the type of `out`; zeros where none is."""
+    found = [part.reshape(-1) for part in parts if part is not None]
+    if not found:
+        out.zero_()
+        return False
+    out.copy_(found[0])
+    for part in found[1:]:
+        out += part
+    return True
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give each group of an optimiser its share of a learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
-def _forget_step(state: dict[str, Any]) -> None:
+def forget_step(state: dict[str, Any]) -> None:
     """Counts that were made while the state was allocated are none."""
     for key, value in state.items():
         if key == "step":
@@ -117,13 +144,13 @@ class CopiedMasters:
         A step with no gradient and no rate changes no weight and leaves means of zero; what is
         left of it is the count of steps.
         """
-        _set_rate(self.optimizer, 0.0)
+        set_rate(self.optimizer, 0.0)
         for master in self.masters:
             master.grad = torch.zeros_like(master)
             self.optimizer.step()
             master.grad = None
         for state in self.optimizer.state.values():
-            _forget_step(state)
+            forget_step(state)
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -146,11 +173,27 @@ class CopiedMasters:
         return {name: master.grad for name, master in named if master.grad is not None}
 
     @torch.no_grad()
+    def take_gradient(self, number: int, out: Tensor) -> bool:
+        """Write a gradient into a vector; whether there is one."""
+        parameter, master = self.parameters[number], self.masters[number]
+        return _add_up([master.grad, None if master is parameter else parameter.grad], out)
+
+    @torch.no_grad()
+    def put_gradient(self, number: int, values: Tensor) -> None:
+        """Replace a gradient; a 16-bit gradient becomes an fp32 one."""
+        parameter, master = self.parameters[number], self.masters[number]
+        if master is not parameter:
+            parameter.grad = None
+        if master.grad is None:
+            master.grad = torch.empty_like(master)
+        master.grad.view(-1).copy_(values)
+
+    @torch.no_grad()
     def apply(self, lr: float, factor: float) -> None:
         """Change the weights by the gradients times a factor."""
         if factor != 1:
             torch._foreach_mul_(list(self.gradients().values()), factor)
-        _set_rate(self.optimizer, lr)
+        set_rate(self.optimizer, lr)
         self.optimizer.step()
         self._cast()
 
@@ -268,7 +311,7 @@ class SplitMasters:
     @torch.no_grad()
     def _make_state(self) -> None:
         """As for copies; the pieces of a parameter share one tensor, which leaves in checkpoints."""
-        _set_rate(self.optimizer, 0.0)
+        set_rate(self.optimizer, 0.0)
         for part in self.parts:
             whole: dict[str, Tensor] = {}
             for piece in part.pieces:
@@ -277,7 +320,7 @@ class SplitMasters:
                 self.optimizer.step()
                 piece.master.data, piece.master.grad = piece.empty, None
                 state = self.optimizer.state[piece.master]
-                _forget_step(state)
+                forget_step(state)
                 for key, value in state.items():
                     if len(part.pieces) > 1 and isinstance(value, Tensor) and value.dim():
                         full = whole.setdefault(key, torch.zeros(part.rest.shape, dtype=value.dtype))
@@ -305,9 +348,24 @@ class SplitMasters:
         return {part.name: part.gradient for part in self.parts if part.gradient is not None}
 
     @torch.no_grad()
+    def take_gradient(self, number: int, out: Tensor) -> bool:
+        """Write a gradient into a vector; whether there is one."""
+        part = self.parts[number]
+        return _add_up([part.total, part.parameter.grad], out)
+
+    @torch.no_grad()
+    def put_gradient(self, number: int, values: Tensor) -> None:
+        """Replace a gradient; that of a single micro-batch stays in bf16, rounded once."""
+        part = self.parts[number]
+        if part.total is not None:
+            part.parameter.grad = None
+        assert part.gradient is not None
+        part.gradient.view(-1).copy_(values)
+
+    @torch.no_grad()
     def apply(self, lr: float, factor: float) -> None:
         """Change the weights by the gradients times a factor, one piece at a time."""
-        _set_rate(self.optimizer, lr)
+        set_rate(self.optimizer, lr)
         for part, piece in self._all_pieces():
             if part.gradient is None:
                 continue

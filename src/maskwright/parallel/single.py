@@ -19,8 +19,9 @@ from .engine import Accept, Objective, StepOutcome, accept_finite
 from .gradient_norms import GradientNorms, gradient_norms
 from .loss_scaling import LossScaler
 from .masters import MakeOptimizer, make_masters
+from .world import SOLO, World
 
-__all__ = ["SingleEngine"]
+__all__ = ["SingleEngine", "read_sums"]
 
 
 _UNTIDY_STEPS = 2
@@ -36,6 +37,9 @@ class SingleEngine:
         precision: `fp32`, `bf16` or `fp16`.
         max_grad_norm: gradients are scaled down to this norm; 0 turns that off.
     """
+
+    equal_micro_batches = False
+    world: World = SOLO
 
     def __init__(
         self,
@@ -58,12 +62,8 @@ class SingleEngine:
         self.shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         self._tidy()
 
-    def total(self, value: int) -> int:
-        """One rank: the count itself."""
-        return value
-
     def forward_backward(
-        self, objective: Objective, batch: Any, totals: Mapping[str, int]
+        self, objective: Objective, batch: Any, totals: Mapping[str, int], *, last: bool = True
     ) -> dict[str, float]:
         """Add the gradient of each `loss_sum / total`; returns the sums with `loss_sum`."""
         if any(parameter.grad is not None for parameter in self.parameters):
@@ -72,16 +72,17 @@ class SingleEngine:
         scale = 1.0 if self.scaler is None else self.scaler.scale
         loss = torch.stack([value / totals[name] for name, value in losses.items()]).sum()
         (loss * scale).backward()  # type: ignore[no-untyped-call]
-        return _read(losses, sums)
+        return read_sums(losses, sums)
 
     @torch.no_grad()
     def forward(self, objective: Objective, batch: Any) -> dict[str, float]:
         """The sums with `loss_sum`, without a gradient."""
-        return _read(*objective(self.model, batch, train=False))
+        return read_sums(*objective(self.model, batch, train=False))
 
     def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
         """Clip, and change the weights; nothing changes if `accept` names a reason."""
         scale = 1.0 if self.scaler is None else self.scaler.scale
+        self._gather_gradients()
         norms = _unscaled(gradient_norms(self.masters.gradients().items()), scale)
         reason = self._scaled(norms) or accept(norms)
         if reason is None:
@@ -90,6 +91,9 @@ class SingleEngine:
         self.masters.clear()
         self._tidy()
         return StepOutcome(norms, reason)
+
+    def _gather_gradients(self) -> None:
+        """One rank has its gradient already."""
 
     def _tidy(self) -> None:
         """The first step leaves the heap in pieces; what lies between those in use is given back."""
@@ -132,14 +136,17 @@ class SingleEngine:
             self.scaler.load(state["scaler"])
 
     def weights(self) -> dict[str, Tensor]:
-        """The fp32 weights by parameter name."""
-        return self.masters.weights()
+        """The fp32 weights by parameter name, on the CPU, on rank 0."""
+        if not self.world.is_main:
+            return {}
+        return {name: weight.cpu() for name, weight in self.masters.weights().items()}
 
 
 def _unscaled(norms: GradientNorms, scale: float) -> GradientNorms:
     return GradientNorms(norms.total / scale, {name: norm / scale for name, norm in norms.groups.items()})
 
 
-def _read(losses: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> dict[str, float]:
+def read_sums(losses: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """Losses under their names with `_sum`, and further sums, as numbers."""
     named = {f"{name}_sum": value for name, value in losses.items()}
     return {name: value.item() for name, value in (named | dict(sums)).items()}

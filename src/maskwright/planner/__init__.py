@@ -1,12 +1,29 @@
-"""Numbers about a run before it is started: parameters, arithmetic, memory. Imports no torch."""
+"""Numbers about a run before it is started: arithmetic, memory, messages, speed. Imports no torch."""
 
+from .communication import Traffic, step_traffic
 from .flops import TokenFlops, model_flops_per_token, num_parameters
-from .memory import TrainingMemory, training_memory_bytes
+from .hardware import HARDWARE, Hardware
+from .memory import RankMemory, activation_bytes, rank_memory
+from .scaling import Choice, Estimate, best_mesh, predict, scaling_table
+from .setup import Batch, Mesh, Shape
 
 __all__ = [
+    "HARDWARE",
+    "Batch",
+    "Choice",
+    "Estimate",
+    "Hardware",
+    "Mesh",
+    "RankMemory",
+    "Shape",
     "TokenFlops",
-    "TrainingMemory",
+    "Traffic",
+    "activation_bytes",
+    "best_mesh",
     "model_flops_per_token",
     "num_parameters",
-    "training_memory_bytes",
+    "predict",
+    "rank_memory",
+    "scaling_table",
+    "step_traffic",
 ]

@@ -1,143 +1,190 @@
-"""Memory of one training process, estimated from the shape of the model and of a micro-batch.
+"""Memory of one rank, estimated from the shape of the model, the mesh and a micro-batch.
 
-The state is exact. The activations are what the backward pass reads, counted tensor by tensor for
-a RoBERTa layer; buffers that come and go inside an operation, the allocator's waste and the
-libraries themselves (half a gigabyte and more) are not in it.
+Weights, gradients and optimiser state are exact. Activations are what the backward pass reads, counted
+tensor by tensor. On the CPU layers keep less, in workspaces that gradients use again (`model/layers.py`,
+`model/workspace.py`); there the reserved room is counted. Left out are the libraries (a third of a
+gigabyte on the CPU, one and more with CUDA and NCCL) and the waste of the allocator.
+
+Legend: P parameters, N tokens of a micro-batch, M predicted positions, D hidden, I intermediate,
+V vocabulary, H heads, S sequence, T ranks that share layers, c bytes of a number.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.errors import ConfigError
-from .flops import num_parameters
+from .setup import Batch, Mesh, Shape
 
-__all__ = ["TrainingMemory", "training_memory_bytes"]
+__all__ = ["RankMemory", "activation_bytes", "rank_memory"]
 
-_MASTER_BYTES = 4
 _NORM_BYTES = 8  # mean and scale of a layer norm, for one token
-_LOSS_BYTES = 4  # the loss is computed in 32 bits whatever the rest is
+# As in model/layout.py and parallel/masters.py: values of a block of scores, and of a piece of a parameter.
+_BLOCK_SCORES = 1 << 22
+_PIECE_VALUES = 1 << 22
+# What a block of attention holds at a time in the backward pass, in tensors of scores.
+_SCORE_TENSORS = 5
 
 
 @dataclass(frozen=True)
-class TrainingMemory:
+class RankMemory:
     """Bytes by what they are for.
 
     Args:
-        parameters: weights in the type that the arithmetic uses.
-        master_weights: 32-bit copy that the optimiser changes; 0 where the weights are that.
-        gradients: one for each parameter.
-        optimizer: state of the optimiser, two 32-bit moments for AdamW.
-        activations: what the backward pass reads, for one micro-batch.
+        weights: what stays of them, fp32 masters included.
+        gradients: what is held of them at the end of a backward pass.
+        optimizer: two fp32 moments a parameter, for AdamW.
+        activations: what the backward pass reads, for one micro-batch; on the CPU the workspaces.
+        unsharded: weights that are put together for a pass.
+        buffers: what is on its way to other ranks, and what the optimiser computes with.
     """
 
-    parameters: int
-    master_weights: int
+    weights: int
     gradients: int
     optimizer: int
     activations: int
+    unsharded: int = 0
+    buffers: int = 0
 
     @property
     def total(self) -> int:
         """All of it, in bytes."""
-        return self.parameters + self.master_weights + self.gradients + self.optimizer + self.activations
+        return sum(vars(self).values())
 
 
-def training_memory_bytes(
-    *,
-    hidden_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    intermediate_size: int,
-    vocab_size: int,
-    max_position_embeddings: int,
-    sequence_length: int,
-    micro_batch_size: int,
-    type_vocab_size: int = 1,
-    compute_bytes: int = 4,
-    gradient_bytes: int = 4,
-    optimizer_bytes: int = 8,
-    dropout: bool = True,
-    dropout_mask_bytes: int = 1,
-    fused_attention: bool = True,
-    head_positions_share: float = 1.0,
-) -> TrainingMemory:
-    """Estimate the memory of training one replica, without sharding and recomputation.
-
-    Per layer and token, with width d, inner width f, A heads, S tokens attended to and c bytes a
-    number, the backward pass reads c(8d + 2f) bytes: the input, queries, keys, values, context,
-    the inputs of two layer norms, the input of the feed-forward block, and its inner values before
-    and after the activation. Dropout adds two masks of d entries. Attention that is not fused adds
-    cAS bytes of weights, and with dropout their mask and the c bytes a number of what is left of
-    them; fused attention adds 4A bytes. Each layer norm keeps a mean and a scale. For f = 4d and
-    c = 2 this is the 34d + 5AS of the source, and the 16 bytes of the norms.
+def rank_memory(
+    shape: Shape, mesh: Mesh, batch: Batch, kind: str = "cuda", *, cpu_offload: bool = False
+) -> RankMemory:
+    """Estimate the memory of a rank.
 
     Args:
-        hidden_size: width of the residual stream.
-        num_hidden_layers: encoder layers.
-        num_attention_heads: heads a layer; must divide the width.
-        intermediate_size: width inside the feed-forward block.
-        vocab_size: entries of the vocabulary.
-        max_position_embeddings: rows of the position table.
-        sequence_length: tokens in a sequence.
-        micro_batch_size: sequences in one forward pass.
-        type_vocab_size: rows of the token-type table.
-        compute_bytes: bytes of a number in the forward pass: 4, or 2 for bf16.
-        gradient_bytes: bytes of a number of the gradient.
-        optimizer_bytes: bytes of optimiser state for one parameter: 8 for AdamW.
-        dropout: whether hidden values and attention weights are dropped.
-        dropout_mask_bytes: bytes of one entry of a mask: 1 on a GPU, 4 in fp32 torch on a CPU.
-        fused_attention: whether the weights of the attention are never stored. On a CPU torch
-            stores them whenever they are dropped.
-        head_positions_share: share of tokens that go through the language-model head.
+        shape: of the model.
+        mesh: of the ranks.
+        batch: of the step.
+        kind: `cuda` or `cpu`.
+        cpu_offload: fsdp2 on CUDA: shards of weights, gradients and optimiser are in the host's memory.
 
-    Raises:
-        ConfigError: a size makes no sense.
+    Returns:
+        Bytes on the device where the rank computes.
+    """
+    whole, compute = shape.rank_parameters(mesh.tensor), batch.compute_bytes
+    activations = activation_bytes(shape, batch, batch.micro_tokens(mesh.data), mesh.tensor, kind)
+    if mesh.engine == "deepspeed":
+        return _zero_memory(whole, mesh, compute, activations)
+    unsharded, buffers = _around_the_pass(shape, mesh, batch, kind)
+    if mesh.engine == "fsdp2":
+        own = -(-whole // mesh.shards)
+        if cpu_offload and kind == "cuda":
+            return RankMemory(0, 0, 0, activations, unsharded, buffers)
+        return RankMemory(4 * own, 4 * own, 8 * own, activations, unsharded, buffers)
+    halves = 4 if kind == "cpu" and batch.precision == "bf16" else 6
+    weights = whole * (4 if compute == 4 else halves)
+    gradients = whole * _gradient_bytes(mesh, batch, kind)
+    return RankMemory(weights, gradients, 8 * whole, activations, unsharded, buffers)
+
+
+def _gradient_bytes(mesh: Mesh, batch: Batch, kind: str) -> int:
+    """Bytes a parameter of copies; on the CPU those of the last micro-batch lie in the workspaces."""
+    accumulates = batch.micro_batches(mesh.data) > 1
+    if kind == "cpu" and batch.precision != "fp16":
+        held = 4 if accumulates else 0
+    elif batch.compute_bytes == 4:
+        held = 4
+    else:
+        held = 6 if accumulates else (2 if mesh.engine == "ddp" else 4)
+    # All buckets are on their way at the end of the backward pass.
+    return held + (batch.reduce_bytes if mesh.engine == "ddp" else 0)
+
+
+def _zero_memory(parameters: int, mesh: Mesh, compute: int, activations: int) -> RankMemory:
+    """ZeRO: optimiser, gradients and weights are cut one after the other.
+
+    Source: Rajbhandari et al. 2020, arXiv 1910.02054, section 5; with fp32 masters and sums.
+    """
+    own = -(-parameters // mesh.data)
+    state = own if mesh.zero_stage >= 1 else parameters
+    gradients = own if mesh.zero_stage >= 2 else parameters
+    copies = own if mesh.zero_stage == 3 else parameters
+    masters = 0 if compute == 4 else 4 * state
+    return RankMemory(compute * copies + masters, 4 * gradients, 8 * state, activations)
+
+
+def _around_the_pass(shape: Shape, mesh: Mesh, batch: Batch, kind: str) -> tuple[int, int]:
+    """Weights that are put together, and buffers."""
+    compute, reduce = batch.compute_bytes, batch.reduce_bytes
+    table = -(-shape.vocab_size // mesh.tensor) * shape.hidden_size
+    if mesh.engine != "fsdp2":
+        piece = min(_PIECE_VALUES, table) if (kind, batch.precision) == ("cpu", "bf16") else table
+        return 0, 8 * piece
+    layer, rest = shape.layer_parameters(mesh.tensor), shape.rest_parameters(mesh.tensor)
+    layers = shape.num_hidden_layers
+    # The layer that is computed and the next; and the result of a gather before it is taken apart.
+    together = layers if not mesh.reshard_after_forward else min(2, layers)
+    unsharded = compute * (rest + together * layer + max(layer, rest))
+    # The gradient of the word table waits for that of the lookups; layers are dealt out one by one.
+    waiting = 0 if kind == "cpu" and mesh.tensor == 1 else compute * rest
+    # Gloo adds a copy up and then takes a part of it.
+    copies = 2 if kind == "cpu" else 1
+    leaving = max((compute + 2 * reduce) * layer, copies * reduce * rest)
+    if batch.micro_batches(mesh.data) > 1:
+        leaving += reduce * rest // mesh.shards  # the new sum beside that of the micro-batches before
+    return unsharded, waiting + leaving + 8 * table // mesh.shards
+
+
+def activation_bytes(shape: Shape, batch: Batch, tokens: int, tensor: int = 1, kind: str = "cuda") -> int:
+    """Bytes of what a micro-batch leaves for its backward pass.
+
+    Of a layer that is the input of each matrix product, of each norm and of gelu; between blocks a rank has
+    a T-th of the tokens, within them all tokens and a T-th of the columns. With f = 4 D, c = 2 and T = 1
+    this is the 34 D of the source less what fused attention saves. On one CPU it is 9 D values, and 2 D
+    more with dropout.
+
+    Args:
+        shape: of the model.
+        batch: precision, dropout and what is computed again.
+        tokens: N.
+        tensor: T.
+        kind: `cuda` or `cpu`.
 
     Source: Korthikanti et al., "Reducing activation recomputation in large transformer models",
-    2022, section 4.1.
+    2022, sections 4.1 and 4.2.
     """
-    if compute_bytes not in (2, 4):
-        raise ConfigError(f"compute_bytes is {compute_bytes}, expected 4 (fp32) or 2 (bf16, fp16)")
-    if sequence_length < 1 or micro_batch_size < 1:
-        raise ConfigError(
-            f"the micro-batch is {micro_batch_size} x {sequence_length}, expected at least 1 x 1"
-        )
-    count = num_parameters(
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        intermediate_size=intermediate_size,
-        vocab_size=vocab_size,
-        max_position_embeddings=max_position_embeddings,
-        type_vocab_size=type_vocab_size,
-    )
-    mask_bytes = dropout_mask_bytes if dropout else 0
-    weight_bytes = 2 * compute_bytes + mask_bytes if dropout else compute_bytes
-    attention = num_attention_heads * (4 if fused_attention else sequence_length * weight_bytes)
-    layer = _layer_bytes(hidden_size, intermediate_size, compute_bytes, mask_bytes) + attention
-    embeddings = (compute_bytes + mask_bytes) * hidden_size + _NORM_BYTES
-    head = head_positions_share * _head_bytes(hidden_size, vocab_size, compute_bytes)
-    token = embeddings + num_hidden_layers * layer + head
-    return TrainingMemory(
-        parameters=count * compute_bytes,
-        master_weights=0 if compute_bytes == _MASTER_BYTES else count * _MASTER_BYTES,
-        gradients=count * gradient_bytes,
-        optimizer=count * optimizer_bytes,
-        activations=round(token * sequence_length * micro_batch_size),
-    )
+    compute, width = batch.compute_bytes, shape.hidden_size
+    mask = width if batch.dropout and kind == "cuda" else 0
+    embeddings = tokens * (2 * compute * width + mask + _NORM_BYTES) // tensor
+    predicted = round(tokens * batch.mlm_probability)
+    head = predicted * compute * (4 * width + -(-shape.vocab_size // tensor))
+    if kind == "cpu" and tensor == 1:
+        return embeddings + _workspace_bytes(shape, batch, tokens, predicted)
+    layer = tokens * _layer_bytes(shape, compute, mask, tensor, kind)
+    kept = shape.num_hidden_layers * (1 - batch.recomputed_share) * layer
+    # A layer that is computed again leaves its input, and everything while it is its turn.
+    inputs = shape.num_hidden_layers * batch.recomputed_share * tokens * width * compute / tensor
+    once = layer if batch.recomputed_share else 0
+    return round(embeddings + kept + inputs + once + head)
 
 
-def _layer_bytes(hidden_size: int, intermediate_size: int, compute_bytes: int, mask_bytes: int) -> int:
-    """What one layer keeps for one token, without the weights of the attention."""
-    values = compute_bytes * (8 * hidden_size + 2 * intermediate_size)
-    return values + 2 * (mask_bytes * hidden_size + _NORM_BYTES)
+def _layer_bytes(shape: Shape, compute: int, mask: int, tensor: int, kind: str) -> float:
+    """What a layer leaves for a token with the framework's own operations."""
+    width, inner = shape.hidden_size, shape.intermediate_size
+    context = 0 if kind == "cpu" else width
+    statistics = 2 * _NORM_BYTES + (0 if kind == "cpu" else 4 * shape.num_attention_heads)
+    cut = compute * (5 * width + context + 2 * inner) + 2 * mask + statistics
+    return 2 * compute * width + cut / tensor
 
 
-def _head_bytes(hidden_size: int, vocab_size: int, compute_bytes: int) -> int:
-    """What head and loss keep for one position.
-
-    The head keeps four hidden states and the logits; the loss keeps log-probabilities and, for a
-    moment, their gradient.
-    """
-    return compute_bytes * (4 * hidden_size + vocab_size) + 2 * _LOSS_BYTES * vocab_size
+def _workspace_bytes(shape: Shape, batch: Batch, tokens: int, predicted: int) -> int:
+    """Room that a model on one CPU reserves, and what it keeps beside it."""
+    width, inner, layers = shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers
+    matrices = 2 * width * (2 * width + inner)
+    kept = tokens * (5 * width + inner)
+    reserved = layers * max(kept, matrices) + matrices
+    logits = (predicted + predicted // 16) * shape.vocab_size
+    scratch = max(tokens * max(2 * inner, 5 * width), logits)
+    table_gradient = shape.vocab_size * width
+    # Dropout makes copies of the sums before norms; a gradient and the value it meets come and go.
+    beside = tokens * width * (2 * layers if batch.dropout else 0) + 3 * tokens * width
+    length = batch.sequence_length
+    scores = shape.num_attention_heads * length**2
+    block = scores * max(1, min(tokens // length, _BLOCK_SCORES // scores))
+    values = reserved + scratch + table_gradient + beside + _SCORE_TENSORS * block + 4 * predicted * width
+    return batch.compute_bytes * values + 2 * layers * tokens * _NORM_BYTES

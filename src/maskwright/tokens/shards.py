@@ -4,7 +4,8 @@ A shard holds documents of one source in two files: their ids, each document clo
 the end offset of each document (uint64); on request others have the end of each sentence, and a bit a
 token for where words begin. Two bytes a token below 65,536 entries, four above. Reading a window
 touches only its bytes, and a file is looked at when it is first read, so opening and seeking cost the
-same at any size.
+same at any size. The files may also lie on object storage (`remote_folder.py`); then blocks of them are
+fetched as they are read.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import ShardError
-from ..core.files import storage_errors
 from ..core.inventory import FileEntry
 from .manifest import REMEDY, Manifest, load_manifest
+from .shard_files import ByteRange, Column, DataFolder, LocalFiles, ShardFiles
 from .shard_writing import EncodedDocuments, WrittenShard, token_dtype, write_array, write_shard
 
 __all__ = [
@@ -40,6 +40,8 @@ __all__ = [
 VERIFY_BYTES = 4 << 30
 # Shards kept mapped; the system limits how many mappings a process may have.
 MAX_MAPPED_FILES = 4096
+# Tokens beside a sample that are looked at for its words.
+_BESIDE = 128
 
 
 @dataclass(frozen=True)
@@ -63,34 +65,33 @@ class TokenData:
     """Read access to one split as a single long row of tokens.
 
     Args:
-        folder: the data folder.
+        folder: the data folder; one on object storage as `open_data_folder` gives it.
         manifest: what it says about itself.
         split: name of the split.
+
+    Attributes:
+        place: the data folder.
+        folder: where its manifest, tokenizer and other small files lie on this machine.
 
     Raises:
         ShardError: there is no such split, or a file of it is missing. A file of another length than
             the manifest says is refused when it is first read.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
+    def __init__(self, folder: Path | DataFolder, manifest: Manifest, split: str) -> None:
+        self.place = folder if isinstance(folder, DataFolder) else DataFolder(folder, str(folder))
         if split not in manifest.splits:
-            raise ShardError(f"{folder}: has no split {split!r}; it has {', '.join(manifest.splits)}")
-        self.folder, self.manifest, self.split = folder, manifest, split
+            raise ShardError(
+                f"{self.place.address}: has no split {split!r}; it has {', '.join(manifest.splits)}"
+            )
+        self.folder, self.manifest, self.split = self.place.path, manifest, split
         self.shards = manifest.splits[split].shards
-        self._require_files()
+        self._files: ShardFiles = self.place.files or LocalFiles(self.folder)
+        self._files.require(entry for shard in self.shards for entry in shard.files)
         self.token_ends = np.cumsum([shard.num_tokens for shard in self.shards], dtype=np.int64)
         self.document_ends = np.cumsum([shard.num_documents for shard in self.shards], dtype=np.int64)
         self._map = lru_cache(maxsize=MAX_MAPPED_FILES)(self._open)
-
-    def _require_files(self) -> None:
-        """List each folder once; to ask for every file would take minutes on network storage."""
-        listed: dict[str, set[str]] = {}
-        for entry in (entry for shard in self.shards for entry in shard.files):
-            parent, _, name = entry.path.rpartition("/")
-            if parent not in listed:
-                listed[parent] = _names_in(self.folder / parent)
-            if name not in listed[parent]:
-                entry.check(self.folder, ShardError, REMEDY, content=False)
+        self._ends = lru_cache(maxsize=MAX_MAPPED_FILES)(self._open_ends)
 
     @property
     def num_tokens(self) -> int:
@@ -111,14 +112,51 @@ class TokenData:
             first += num_tokens
         return tuple(found)
 
-    def _open(self, number: int, kind: str) -> npt.NDArray[Any]:
+    def _open(self, number: int, kind: str) -> Column:
         entry: FileEntry = getattr(self.shards[number], kind)
-        entry.check(self.folder, ShardError, REMEDY, content=False)
         types = {"tokens": self.manifest.dtype, "words": "uint8"}
-        dtype = np.dtype(types.get(kind, "uint64")).newbyteorder("<")
-        if not entry.num_bytes:  # nothing, which cannot be mapped
-            return np.empty(0, dtype)
-        return np.memmap(self.folder / entry.path, dtype=dtype, mode="r")
+        return self._files.column(entry, np.dtype(types[kind]).newbyteorder("<"))
+
+    def ends(self, number: int, kind: str) -> npt.NDArray[np.uint64]:
+        """Where documents or sentences of a shard end, to be searched; uint64, ascending.
+
+        Args:
+            number: of the shard.
+            kind: `documents` or `sentences`.
+
+        Raises:
+            ShardError: the file is missing, damaged, or of another length than the manifest says.
+        """
+        return self._ends(number, kind)
+
+    def _open_ends(self, number: int, kind: str) -> npt.NDArray[np.uint64]:
+        return self._files.array(getattr(self.shards[number], kind), np.dtype("<u8"))
+
+    def expect(
+        self, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], *, keep: bool = True
+    ) -> None:
+        """Say which tokens are read soon, so that they are fetched before; local data has no need.
+
+        Args:
+            starts: positions of the first tokens of some ranges; int64, any shape.
+            lengths: tokens of each; int64, the same shape.
+            keep: whether they are those of a coming step, and must stay until it is past.
+
+        Raises:
+            StorageError: the cache is too small for what the coming steps read.
+        """
+        if self.place.files is None:
+            return
+        size = np.dtype(self.manifest.dtype).itemsize
+        parts: list[ByteRange] = []
+        for start, length in zip(starts.ravel().tolist(), lengths.ravel().tolist(), strict=True):
+            low, high = max(0, start - _BESIDE), min(self.num_tokens, start + length + _BESIDE)
+            for number, first, stop in self._pieces(low, high - low):
+                shard = self.shards[number]
+                parts.append((shard.tokens, first * size, stop * size))
+                if shard.words is not None:
+                    parts.append((shard.words, first // 8, -(-stop // 8)))
+        self.place.expect(parts, keep=keep)
 
     def tokens(self, start: int, count: int) -> npt.NDArray[np.int64]:
         """Ids at positions `start` to `start + count`, across shards; int64.
@@ -180,7 +218,7 @@ class TokenData:
             raise ShardError(f"document {number} does not exist; {self.split} has {self.num_documents}")
         shard = int(np.searchsorted(self.document_ends, number, side="right"))
         local = number - (int(self.document_ends[shard]) - self.shards[shard].num_documents)
-        ends = self._map(shard, "documents")
+        ends = self.ends(shard, "documents")
         return shard, int(ends[local - 1]) if local else 0, int(ends[local]) - 1
 
     def document(self, number: int) -> npt.NDArray[np.int64]:
@@ -221,7 +259,7 @@ class TokenData:
         for shard in np.unique(shards).tolist():
             chosen = shards == shard
             base = int(self.token_ends[shard]) - self.shards[shard].num_tokens
-            ends = self._map(shard, "documents")
+            ends = self.ends(shard, "documents")
             # The type of the file, or NumPy would convert all of it to compare.
             number = np.searchsorted(ends, (positions[chosen] - base).astype(ends.dtype), side="right")
             before = ends[np.maximum(number - 1, 0)].astype(np.int64)
@@ -239,14 +277,14 @@ class TokenData:
             raise ShardError(
                 f"{self.folder}: was prepared without the ends of sentences; prepare it again with them"
             )
-        ends = self._map(shard, "sentences")
+        ends = self.ends(shard, "sentences")
         # The type of the file, or NumPy would convert all of it to compare.
         low, high = np.searchsorted(ends, np.array([first, end], ends.dtype), side="right")
         return ends[low:high].astype(np.int64) - first
 
     def document_lengths(self, shard: int, limit: int) -> npt.NDArray[np.int64]:
         """Tokens of the first documents of a shard, closing ids left out; int64, at most `limit`."""
-        ends = self._map(shard, "documents")[:limit].astype(np.int64)
+        ends = self.ends(shard, "documents")[:limit].astype(np.int64)
         return np.diff(ends, prepend=0) - 1
 
     def token_counts(self) -> npt.NDArray[np.int64]:
@@ -261,29 +299,32 @@ class TokenData:
 
     def verify(self) -> None:
         """Compare every checksum. Raises `ShardError` for the first file that differs."""
-        for shard in self.shards:
-            shard.check(self.folder, content=True)
+        self._files.verify(entry for shard in self.shards for entry in shard.files)
 
 
-def _names_in(folder: Path) -> set[str]:
-    with storage_errors(folder):
-        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-
-def open_split(folder: Path, split: str, manifest: Manifest | None = None) -> TokenData:
-    """Open a split for training; checksums are compared unless the data is very large.
+def open_split(
+    folder: Path | DataFolder, split: str, manifest: Manifest | None = None, *, verify: bool | None = None
+) -> TokenData:
+    """Open a split for training.
 
     Args:
-        folder: the data folder.
+        folder: the data folder; one on object storage as `open_data_folder` gives it.
         split: name of the split.
         manifest: of the folder, where it was read already.
+        verify: whether to compare every checksum now, which reads all of the split once. None does so for
+            local data up to `VERIFY_BYTES`. Larger data is checked for missing files only; that on object
+            storage is compared as it arrives.
 
     Raises:
         ShardError: the folder is unfinished, damaged, or has no such split.
     """
-    data = TokenData(folder, manifest or load_manifest(folder), split)
+    path = folder.path if isinstance(folder, DataFolder) else folder
+    data = TokenData(folder, manifest or load_manifest(path), split)
     data.token_counts()
-    if sum(shard.tokens.num_bytes for shard in data.shards) <= VERIFY_BYTES:
+    if verify is None:
+        small = sum(shard.tokens.num_bytes for shard in data.shards) <= VERIFY_BYTES
+        verify = small and data.place.files is None
+    if verify:
         data.verify()
     return data
 

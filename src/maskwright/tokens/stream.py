@@ -14,6 +14,7 @@ Legend: B samples, N tokens of a batch laid end to end, P parts of a sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -215,9 +216,28 @@ class SampleStream:
                 return max(1, count + fits)
             count, total = count + size, int(ends[-1])
 
+    def expect(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Say which samples a coming step reads, so that they are fetched before; local data has no need.
+
+        Args:
+            runs: first sample and number of samples of each micro-batch.
+
+        Raises:
+            StorageError: the cache is too small for what the coming steps read.
+        """
+        if self.data.place.files is None or not runs:
+            return
+        found = [self.pieces(first, count) for first, count in runs]
+        self.data.expect(
+            np.concatenate([pieces.starts for pieces in found]),
+            np.concatenate([pieces.lengths for pieces in found]),
+        )
+
     def batch(self, first: int, count: int) -> TokenBatch:
         """Samples `first` to `first + count`, counted from the start of training."""
         pieces = self.pieces(first, count)
+        # Side by side, where nobody told of them before: a request takes longer than the rest of a batch.
+        self.data.expect(pieces.starts, pieces.lengths, keep=False)
         lengths = pieces.lengths.sum(axis=1) + self._cut.num_specials
         begins = np.cumsum(lengths) - lengths
         # Where each part begins among the N tokens; what no part fills is `</s>`, but for the first.

@@ -19,13 +19,14 @@ _MOST_SAMPLES = 1 << 16
 
 
 def check_beginning(
-    setting: PretrainSetting, model: torch.nn.Module, stream: MaskedLMStream, guards: Guards
+    setting: PretrainSetting, model: torch.nn.Module | None, stream: MaskedLMStream, guards: Guards
 ) -> None:
     """Look for faults that raise no error: in the order of samples, the masks, and who sees whom.
 
     Args:
         setting: what the run works with.
-        model: on its device, with its first weights.
+        model: on its device, with its first weights; None where it lies in shards, and what is computed
+            with it cannot be checked.
         stream: batches of the run.
         guards: decide what a fault does.
 
@@ -34,7 +35,6 @@ def check_beginning(
     """
     if not guards.active:
         return
-    assert isinstance(model, MaskedLM)
     samples, eos_id = setting.training, setting.tokenizer.eos_id
     guards.tell(0, describe_samples(samples, eos_id))
     some = min(2 * samples.samples_per_epoch, _MOST_SAMPLES)
@@ -52,11 +52,12 @@ def check_beginning(
     layout = Layout(masked.lengths, setting.device)
 
     def encode(ids_N: Tensor) -> Tensor:
+        assert isinstance(model, MaskedLM)
         with torch.no_grad():
             return model.encode(ids_N.to(setting.device), layout)
 
-    apart = setting.config.attention == "document"
+    apart = setting.config.attention == "document" and model is not None
     check_probe(guards, 0, probe, setting.masker, encode if apart else None, eos_id)
-    if guards.config.accumulation:
+    if guards.config.accumulation and model is not None:
         parts = [stream.batch(number, 1) for number in range(_PROBE_SAMPLES)]
         guards.judge("accumulation", 0, check_accumulation(model, masked_lm_loss, [masked], parts))

@@ -7,99 +7,23 @@ step, so any split of a step gives the same gradient.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..core.errors import Interrupted, StorageError, UserError
-from ..parallel.engine import Engine, Objective, StepOutcome
-from .checkpoint import Checkpoints
-from .hooks import Hook, Record, memory_fields
+from ..parallel.engine import StepOutcome
+from .agreement import agree_on_reason, agree_on_size
+from .hooks import Record, memory_fields
+from .parts import MicroBatch, Parts, Plan
 from .records import Window
-from .schedules import Schedule
 from .signals import StopRequest, stop_on_signals
-from .spikes import MicroLoss, SpikeConfig, SpikeGuard
+from .spikes import MicroLoss
 
-__all__ = ["MicroBatch", "Parts", "Plan", "Stream", "train"]
+__all__ = ["train"]
 
 _DIVERGED = "the run has diverged: lower optimizer.lr or use precision=fp32, and start again"
-
-
-class MicroBatch(Protocol):
-    """What the loop reads from a micro-batch; the rest is between stream and objective."""
-
-    @property
-    def targets(self) -> Mapping[str, int]:
-        """Number of predictions that each loss sums over; the main loss is called `loss`."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that the model computes on."""
-
-    @property
-    def counts(self) -> Mapping[str, float]:
-        """Further sums for the log."""
-
-    @property
-    def samples(self) -> Sequence[int]:
-        """Numbers of its samples, to point at when something is wrong."""
-
-
-class Stream(Protocol):
-    """Where batches come from; a seam because each objective has its own."""
-
-    def next_step(self, share_done: float) -> Sequence[Any]:
-        """Micro-batches of the next optimiser step, when so much of training is done."""
-
-    def state(self) -> dict[str, Any]:
-        """JSON-like state."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go to a saved state, or refuse it."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to train and how often to look; all in steps.
-
-    Attributes:
-        schedule: learning rates, and when the run ends.
-        evaluate_every: steps between evaluations; the last step is always evaluated.
-        checkpoint_every: steps between checkpoints; the last step always has one.
-        log_every: steps between training records.
-        flops_per_token: arithmetic of training on one token; 0 where unknown.
-        peak_flops: measured matrix rate of the device a second; 0 where unknown.
-        device: where the model is, for its memory in the log.
-    """
-
-    schedule: Schedule
-    evaluate_every: int
-    checkpoint_every: int
-    log_every: int
-    flops_per_token: float = 0.0
-    peak_flops: float = 0.0
-    device: str = "cpu"
-
-
-def _no_profile(step: int) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext()
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What is plugged into the loop."""
-
-    stream: Stream
-    objective: Objective
-    engine: Engine
-    checkpoints: Checkpoints
-    evaluate: Callable[[Engine], Record]
-    hooks: Sequence[Hook] = ()
-    spikes: SpikeGuard = field(default_factory=lambda: SpikeGuard(SpikeConfig(policy="off")))
-    profile: Callable[[int], contextlib.AbstractContextManager[None]] = _no_profile
 
 
 @dataclass
@@ -132,7 +56,11 @@ def train(parts: Parts, plan: Plan) -> Record:
     with stop_on_signals() as request:
         try:
             return _Run(parts, plan, request).finish()
+        except Exception as error:
+            raise parts.watch.failed(error) from error.__cause__
         finally:
+            parts.checkpoints.close()
+            parts.watch.close()
             for hook in parts.hooks:
                 hook.close()
 
@@ -140,9 +68,11 @@ def train(parts: Parts, plan: Plan) -> Record:
 class _Run:
     def __init__(self, parts: Parts, plan: Plan, request: StopRequest) -> None:
         self.parts, self.plan, self.request = parts, plan, request
+        self.world = parts.engine.world
+        self.asked_to_stop: str | None = None
         self.progress, self.window = _Progress(), Window()
         self.last_evaluation: Record = {}
-        self.saved_step = 0
+        self.saved_step, self.last_loss, self.busy_since = 0, math.nan, time.process_time()
         self._resume()
         self._spent_before, self._started = self.progress.spent, time.monotonic()
 
@@ -154,7 +84,8 @@ class _Run:
         self._tell({"kind": "event", "step": self.progress.step, "message": message})
 
     def _resume(self) -> None:
-        found = self.parts.checkpoints.load_newest()
+        self.parts.watch.phase("resuming")
+        found = self.parts.checkpoints.load_newest(self.parts.engine.state())
         if found is None:
             return
         self.parts.stream.restore(found.progress["stream"])
@@ -164,11 +95,15 @@ class _Run:
         self.progress = _Progress(found.step, told["seconds"], told["tokens"], spent)
         self.parts.spikes.restore(told.get("spikes", {}))
         self.last_evaluation = told["evaluation"]
-        self._event(f"resumed from the checkpoint of step {found.step}")
+        where = f" on {self.plan.processes}" if self.plan.processes else ""
+        self._event(f"resumed from the checkpoint of step {found.step}{where}")
 
     def _share_done(self) -> float:
         """Share of training that is done; where time is the budget, it is looked at here alone."""
         self.progress.spent = self._spent_before + time.monotonic() - self._started
+        if self.plan.schedule.budget_seconds is not None:
+            # One clock decides for all.
+            self.progress.spent = self.world.exchange([self.progress.spent])[0][0]
         return self.plan.schedule.share(self.progress.step, self.progress.spent)
 
     def finish(self) -> Record:
@@ -184,64 +119,87 @@ class _Run:
                 self._evaluate()
             if step % plan.checkpoint_every == 0 or last:
                 self._save(required=last)
-            if self.request.reason and not last:
+            if self._reason_to_stop() and not last:
                 self._stop()
+        for message in self.parts.checkpoints.poll():
+            self._event(message)
         seen = {"seconds": self.progress.seconds, "tokens_seen": self.progress.tokens}
         return {**self.last_evaluation, **seen, "step": self.progress.step}
 
     def _step(self, share: float) -> None:
         started = time.perf_counter()
+        self.parts.watch.begin(self.progress.step + 1)
         batches = self.parts.stream.next_step(share)
         loaded = time.perf_counter()
+        self.parts.watch.phase("computing")
         self.progress.step += 1
         rate = self.plan.schedule.rate(self.progress.step, self.progress.spent)
         outcome = self._compute(batches, rate)
-        tokens = sum(batch.num_tokens for batch in batches)
         elapsed = time.perf_counter() - started
         self.progress.seconds += elapsed
-        self.progress.tokens += tokens
         self.window.seconds += elapsed
         self.window.data_seconds += loaded - started
         self.window.steps += 1
         norms = {f"grad_norm/{name}": norm for name, norm in outcome.norms.groups.items()}
-        self.window.add({"lr": rate, "grad_norm": outcome.norms.total, **norms})
+        self.window.note({"lr": rate, "grad_norm": outcome.norms.total, **norms})
+        self.parts.watch.end(loss=self.last_loss, grad_norm=outcome.norms.total, lr=rate, seconds=elapsed)
+        self.parts.spikes.blame(self.world.gather)
         told = self.parts.spikes.report(outcome.reason)
-        if told is not None:
-            self._event(told)
+        for message in [*([told] if told else ()), *self.parts.checkpoints.poll()]:
+            self._event(message)
 
     def _compute(self, batches: Sequence[MicroBatch], rate: float) -> StepOutcome:
         """Gradients of all micro-batches, and the step, unless the guard or the engine refuses it."""
-        engine = self.parts.engine
-        counts = {name: sum(batch.targets[name] for batch in batches) for name in batches[0].targets}
-        totals = {name: max(1, engine.total(count)) for name, count in counts.items()}
-        losses = []
-        for batch in batches:
-            sums = engine.forward_backward(self.parts.objective, batch, totals)
-            losses.append(MicroLoss(sums["loss_sum"], batch.targets["loss"], batch.samples))
+        engine, found = self.parts.engine, []
+        size = agree_on_size(self.world, batches, self.parts.filler, equally_many=engine.equal_micro_batches)
+        for number, batch in enumerate(size.batches, start=1):
+            sums = engine.forward_backward(
+                self.parts.objective, batch, size.totals, last=number == len(size.batches)
+            )
+            found.append(MicroLoss(sums["loss_sum"], batch.targets["loss"], batch.samples))
             targets = {f"{name}_targets": count for name, count in batch.targets.items()}
             self.window.add({**sums, **targets, "tokens": batch.num_tokens, **batch.counts})
-        mean = sum(loss.loss_sum for loss in losses) / totals["loss"]
-        self.parts.spikes.watch(self.progress.step, mean, losses)
+        self.parts.watch.phase("losses")
+        mine = {
+            "loss": sum(loss.loss_sum for loss in found),
+            "tokens": sum(batch.num_tokens for batch in batches),
+        }
+        total, self.asked_to_stop = agree_on_reason(self.world, mine, self.request.reason)
+        self.progress.tokens += int(total["tokens"])
+        self.last_loss = total["loss"] / size.totals["loss"]
+        self.parts.spikes.watch(self.progress.step, self.last_loss, found)
+        self.parts.watch.phase("optimizer step")
         return engine.step(rate, self.parts.spikes.accept)
+
+    def _reason_to_stop(self) -> str | None:
+        """The signal that somebody got; several processes look at it together, once a step."""
+        return self.request.reason if self.world.size == 1 else self.asked_to_stop
 
     def _log(self, share: float) -> None:
         plan, progress = self.plan, self.progress
+        sums = self.world.sums(self.window.sums)
+        busy = self.world.exchange([time.process_time() - self.busy_since])
+        fields, told = self.parts.watch.busy([row[0] for row in busy])
         record: Record = {
             "kind": "train",
             "step": progress.step,
             "share_done": share,
-            **self.window.record(plan.flops_per_token, plan.peak_flops),
+            **self.window.record(plan.flops_per_token, plan.peak_flops * self.world.size, sums),
             "seconds": progress.seconds,
             "tokens_seen": progress.tokens,
             **memory_fields(plan.device),
+            **fields,
         }
         left = plan.schedule.steps_left_estimate(progress.step, progress.spent)
         if left is not None:
             record["total_steps"] = progress.step + left
         self._tell(record)
-        self.window = Window()
+        if told is not None:
+            self._event(told)
+        self.window, self.busy_since = Window(), time.process_time()
 
     def _evaluate(self) -> None:
+        self.parts.watch.phase("evaluating")
         result = self.parts.evaluate(self.parts.engine)
         if not math.isfinite(result["loss"]):
             raise UserError(
@@ -260,8 +218,15 @@ class _Run:
             "spikes": self.parts.spikes.state(),
             "evaluation": self.last_evaluation,
         }
+        self.parts.watch.phase("saving")
         try:
-            self.parts.checkpoints.save(self.progress.step, self.parts.engine.state(), state)
+            self.parts.checkpoints.save(
+                self.progress.step,
+                self.parts.engine.state(),
+                state,
+                score=self.last_evaluation.get("loss"),
+                wait=required,
+            )
             self.saved_step = self.progress.step
         except StorageError as error:
             if required:
@@ -269,12 +234,12 @@ class _Run:
             self._event(f"WARNING: no checkpoint was saved: {error}")
 
     def _stop(self) -> None:
-        if self.saved_step != self.progress.step:
+        if self.saved_step != self.progress.step or self.parts.checkpoints.finish():
             self._save(required=True)
-        self._event(f"stopped by {self.request.reason} after saving a checkpoint")
+        reason = self._reason_to_stop()
+        self._event(f"stopped by {reason} after saving a checkpoint")
         raise Interrupted(
-            f"stopped by {self.request.reason} at step {self.progress.step}{self._of_all()}; "
-            "a checkpoint was saved"
+            f"stopped by {reason} at step {self.progress.step}{self._of_all()}; a checkpoint was saved"
         )
 
     def _of_all(self) -> str:

@@ -10,7 +10,10 @@ from ..core.config import Config, parse_config
 from ..model.config import MODEL_SIZES, EncoderConfig
 from ..objectives.masking import MaskingConfig
 from ..objectives.mlm import Attention
+from ..parallel.config import ParallelConfig
+from ..tokens.cache_config import CacheConfig
 from ..tokens.formats.config import FormatConfig
+from .checkpoint_config import CheckpointConfig
 from .device import DeviceName, Precision
 from .evaluation.config import EvaluationConfig
 from .guards import GuardsConfig
@@ -76,17 +79,11 @@ class BatchConfig(Config):
     warmup_samples: int = Field(0, ge=0, description="samples over which it grows to sequences")
 
 
-class CheckpointConfig(Config):
-    """When the run is saved."""
-
-    every_steps: int = Field(500, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=1, description="how many of the newest stay")
-
-
 class PretrainConfig(Config):
     """Everything that decides a pretraining run."""
 
-    data: str = Field(description="folder made by maskwright prepare")
+    data: str = Field(description="folder made by maskwright prepare, or its address as s3://...")
+    cache: CacheConfig = CacheConfig()
     model: ModelConfig = ModelConfig()
     init_from: str | None = Field(None, description="Hugging Face folder whose weights to start from")
     grow: bool = Field(
@@ -119,6 +116,7 @@ class PretrainConfig(Config):
         "every second layer, full all layers",
     )
     device: DeviceName = Field("auto", description="auto takes CUDA where there is one")
+    parallel: ParallelConfig = ParallelConfig()
     seed: int = Field(0, ge=0, description="decides weights, order, masks and dropout")
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -154,6 +152,10 @@ class PretrainConfig(Config):
             raise ValueError(
                 f"attention is document, but a sample of format.name {self.format.name} has two documents "
                 "on purpose; set attention=window"
+            )
+        if self.fp8 and self.parallel.tensor > 1:
+            raise ValueError(
+                "fp8 does not work with parallel.tensor, whose layers compute otherwise; drop one"
             )
         if (self.grow or self.extend_vocabulary) and self.init_from is None:
             raise ValueError("grow and extend_vocabulary change a model; name it with init_from")

@@ -26,6 +26,7 @@ from ..tokens.words import open_words
 from .device import resolve_device, resolve_precision
 from .evaluation import Probes, Validation
 from .pretrain_config import ModelConfig, PretrainConfig
+from .remote_data import open_data
 
 __all__ = ["PretrainSetting", "build_model", "open_setting", "prepare_for_device"]
 
@@ -54,9 +55,9 @@ def open_setting(config: PretrainConfig) -> PretrainSetting:
     Raises:
         UserError: data, tokenizer or model cannot be used, or do not fit each other.
     """
-    folder = Path(config.data)
-    data = open_split(folder, "train")
-    manifest = data.manifest
+    place = open_data(config.data, config.cache)
+    data = open_split(place, "train")
+    manifest, folder = data.manifest, place.path
     tokenizer = Tokenizer.load(folder / "tokenizer")
     if tokenizer.fingerprint != manifest.tokenizer.fingerprint:
         raise TokenizerError(
@@ -67,7 +68,7 @@ def open_setting(config: PretrainConfig) -> PretrainSetting:
     device = resolve_device(config.device)
     evaluation = config.evaluation
     validation = Validation(
-        open_split(folder, "validation", manifest),
+        open_split(place, "validation", manifest),
         tokenizer,
         sequence_length=config.sequence_length,
         num_sequences=evaluation.sequences,
@@ -169,7 +170,7 @@ def _new_entries(setting: PretrainSetting, old: EncoderConfig) -> list[list[int]
     """For each new entry of the vocabulary, the old ones that it is made of."""
     from ..tokens.extend import read_extension
 
-    folder = Path(setting.config.data) / "tokenizer"
+    folder = setting.training.data.folder / "tokenizer"
     extension = read_extension(folder)
     if extension is None or extension.base_vocab_size != old.vocab_size:
         raise TokenizerError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from ..core.config import dump_config
 from ..core.files import write_json
 from ..core.log import get_logger
@@ -15,16 +17,19 @@ from ..objectives.masking import Expectation
 from ..objectives.masking.guards import rate_interval
 from ..objectives.mlm import MaskedLMStream, mask_batch, masked_lm_loss
 from ..objectives.step_sizes import StepSizes
+from ..parallel.config import is_sharded
 from ..parallel.engine import Engine
-from ..parallel.single import SingleEngine
+from ..parallel.factory import EngineParts, make_engine
+from ..parallel.world import SOLO, World, open_world
 from ..planner.flops import model_flops_per_token
 from .beginning import check_beginning
-from .checkpoint import Checkpoints
-from .device import measure_matrix_peak, set_tf32
+from .checkpoints import Checkpoints
+from .device import measure_matrix_peak, resolve_device, set_tf32
 from .guards import Guards, RateGuard
 from .hooks import Hook, Record, standard_hooks, tracking_hooks
-from .loop import Parts, Plan, train
+from .loop import train
 from .optimizers import optimizer_factory
+from .parts import Parts, Plan
 from .pretrain_config import PretrainConfig
 from .pretrain_setting import PretrainSetting, build_model, open_setting, prepare_for_device
 from .profiling import Profiler
@@ -32,6 +37,7 @@ from .samples import sample_predictions
 from .schedules import BatchWarmup, Schedule
 from .spikes import SpikeGuard, point_to_samples
 from .unigram import mixture_counts
+from .watching import RunWatch
 
 __all__ = ["run_pretraining"]
 
@@ -41,14 +47,16 @@ VERSIONS = ("maskwright", "torch", "tokenizers", "gigatoken", "numpy", "transfor
 
 def _evaluator(setting: PretrainSetting) -> Callable[[Engine], Record]:
     def evaluate(engine: Engine) -> Record:
+        record = setting.validation.measure(lambda batch: engine.forward(masked_lm_loss, batch), engine.world)
+        if is_sharded(setting.config.parallel):
+            return record  # no rank has the whole model; the exported one is measured at the end
         assert isinstance(engine.model, MaskedLM)
-        record = setting.validation.measure(lambda batch: engine.forward(masked_lm_loss, batch))
         return record | setting.probes.while_training(engine.model)
 
     return evaluate
 
 
-def _plan(setting: PretrainSetting, peak: float) -> Plan:
+def _plan(setting: PretrainSetting, peak: float, world: World = SOLO) -> Plan:
     config = setting.config
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
     flops = model_flops_per_token(
@@ -64,14 +72,20 @@ def _plan(setting: PretrainSetting, peak: float) -> Plan:
         flops_per_token=flops.training,
         peak_flops=peak,
         device=setting.device,
+        processes="" if world.size == 1 else f"{world.size} processes, {config.parallel.resolve(world.size)}",
     )
 
 
-def _stream(setting: PretrainSetting) -> MaskedLMStream:
+def _stream(setting: PretrainSetting, world: World = SOLO, force: bool = False) -> MaskedLMStream:
     config, batch = setting.config, setting.config.batch
-    growth = BatchWarmup(batch.sequences, batch.micro_sequences, batch.warmup_from, batch.warmup_samples)
+    # Neither micro-batches nor processes have a say in what a step is.
+    growth = BatchWarmup(batch.sequences, batch.warmup_from or 1, batch.warmup_from, batch.warmup_samples)
     sizes = StepSizes(
-        setting.training, growth.sequences_at, batch.micro_sequences, config.format.fills_tokens
+        setting.training,
+        growth.sequences_at,
+        batch.micro_sequences,
+        config.format.fills_tokens,
+        batch.model_dump(exclude={"micro_sequences"}),
     )
     return MaskedLMStream(
         setting.training,
@@ -79,6 +93,9 @@ def _stream(setting: PretrainSetting) -> MaskedLMStream:
         sizes,
         config.attention,
         next_sentence=config.predicts_next_sentence,
+        rank=world.data_rank,
+        world_size=world.data_size,
+        force=force,
     )
 
 
@@ -95,6 +112,8 @@ def run_pretraining(
     folder: Path,
     hooks: Sequence[Hook] = (),
     claim: Callable[[], None] = lambda: None,
+    *,
+    force: bool = False,
 ) -> Record:
     """Train, evaluate, export.
 
@@ -103,6 +122,7 @@ def run_pretraining(
         folder: the run's folder; holds `config.yaml` already. A checkpoint in it is gone on from.
         hooks: further watchers.
         claim: called when everything is opened and checked, before anything is written.
+        force: go on from a checkpoint of other data or another order.
 
     Returns:
         The summary, which is also written to `summary.json`.
@@ -111,48 +131,93 @@ def run_pretraining(
         Interrupted: stopped by a signal after saving.
         UserError: data, model or a value cannot be used; nothing was lost.
     """
-    setting = open_setting(config)
-    model = build_model(setting)
-    tracking = tracking_hooks(config.tracking, folder, config.model_dump(mode="json"), config.steps)
-    claim()
+    patience = config.parallel.timeout_seconds
+    with open_world(resolve_device(config.device), patience) as processes:
+        world = processes.share_layers(config.parallel.tensor)
+        setting = open_setting(config)
+        model = build_model(setting)
+        world.on_main(claim)
+        return _run(setting, model, world, folder, hooks, force)
+
+
+def _run(
+    setting: PretrainSetting, model: MaskedLM, world: World, folder: Path, hooks: Sequence[Hook], force: bool
+) -> Record:
+    config = setting.config
+    watchers = _watchers(setting, folder, hooks) if world.is_main else []
     set_tf32(config.tf32)
     peak = measure_matrix_peak(setting.device, "fp8" if config.fp8 else setting.precision)
-    engine = SingleEngine(
-        model, optimizer_factory(config.optimizer), setting.device, setting.precision, config.max_grad_norm
-    )
-    prepare_for_device(engine.model, setting)
-    watchers = standard_hooks(folder, config.steps, [*hooks, *tracking])
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     guards = Guards(config.guards, watchers)
-    stream = _stream(setting)
-    about = {
-        "config": dump_config(config),
-        "shape": setting.shape.model_dump(),
-        "versions": library_versions(VERSIONS),
-    }
+    stream = _stream(setting, world, force)
+    engine = _engine(setting, model, world)
     profiler = Profiler(config.profile, folder, engine, stream)
     parts = Parts(
         stream=stream,
         objective=masked_lm_loss,
         engine=engine,
-        checkpoints=Checkpoints(folder / "checkpoints", config.checkpoint.keep, about),
+        checkpoints=Checkpoints(
+            folder / "checkpoints",
+            config.checkpoint,
+            _about(setting, world),
+            world,
+            config.parallel.timeout_seconds,
+        ),
         evaluate=_evaluator(setting),
-        hooks=[*watchers, RateGuard(guards, config.masking.mlm_probability)],
+        hooks=[*watchers, RateGuard(guards, config.masking.mlm_probability)] if world.is_main else [],
         spikes=_spike_guard(setting),
         profile=profiler.step,
+        filler=stream.filler,
+        watch=RunWatch(
+            folder, world, config.parallel.timeout_seconds, {"versions": library_versions(VERSIONS)}
+        ),
     )
-    _announce(setting, engine, peak)
-    check_beginning(setting, engine.model, stream, guards)
+    if world.is_main:
+        _announce(setting, num_parameters, peak, world)
+    check_beginning(setting, None if is_sharded(config.parallel) else engine.model, stream, guards)
     try:
-        result = train(parts, _plan(setting, peak))
+        result = train(parts, _plan(setting, peak, world))
     finally:
         profiler.close()
-    return _finish(setting, engine, result, peak, folder)
+        setting.training.data.place.close()
+    weights = engine.weights()
+    return _finish(setting, weights, result, peak * world.size, folder) if world.is_main else {}
 
 
-def _announce(setting: PretrainSetting, engine: SingleEngine, peak: float) -> None:
+def _watchers(setting: PretrainSetting, folder: Path, hooks: Sequence[Hook]) -> list[Hook]:
+    config = setting.config
+    tracking = tracking_hooks(config.tracking, folder, config.model_dump(mode="json"), config.steps)
+    return standard_hooks(folder, config.steps, [*hooks, *tracking])
+
+
+def _engine(setting: PretrainSetting, model: MaskedLM, world: World) -> Engine:
+    config = setting.config
+    parts = EngineParts(
+        model,
+        optimizer_factory(config.optimizer, setting.shape.num_attention_heads),
+        setting.device,
+        setting.precision,
+        config.max_grad_norm,
+        lambda model: prepare_for_device(model, setting),
+    )
+    return make_engine(config.parallel, parts, world)
+
+
+def _about(setting: PretrainSetting, world: World) -> Record:
+    return {
+        "config": dump_config(setting.config),
+        "shape": setting.shape.model_dump(),
+        "versions": library_versions(VERSIONS),
+        "processes": world.size,
+    }
+
+
+def _announce(setting: PretrainSetting, num_parameters: int, peak: float, world: World) -> None:
+    if world.size > 1:
+        log.info(_plan(setting, peak, world).processes)
     log.info(
-        "%s parameters, %s training tokens, %s on %s, matrix peak %.2f TFLOP/s",
-        f"{engine.num_parameters:,}",
+        "%s parameters, %s training tokens, %s on %s, matrix peak %.2f TFLOP/s a process",
+        f"{num_parameters:,}",
         f"{setting.training.data.num_tokens:,}",
         setting.precision,
         setting.device,
@@ -165,11 +230,11 @@ def _announce(setting: PretrainSetting, engine: SingleEngine, peak: float) -> No
 
 
 def _finish(
-    setting: PretrainSetting, engine: SingleEngine, result: Record, peak: float, folder: Path
+    setting: PretrainSetting, weights: dict[str, Tensor], result: Record, peak: float, folder: Path
 ) -> Record:
     config, tokenizer = setting.config, setting.tokenizer
     final = MaskedLM(setting.shape)
-    final.load_state_dict(engine.weights())
+    final.load_state_dict(weights)
     export_model(folder / "export", final, setting.shape)
     tokenizer.save(folder / "export", setting.shape.max_length)
     samples = sample_predictions(final, tokenizer, setting.validation.largest, setting.validation.masker)
@@ -185,7 +250,7 @@ def _finish(
         **setting.probes.measure(final.to(setting.device)),
         "mask_rate_target": probability,
         "mask_rate_interval": _mask_rate_interval(setting),
-        "num_parameters": engine.num_parameters,
+        "num_parameters": sum(weight.numel() for weight in weights.values()),
         "seconds": result["seconds"],
         "tokens_seen": result["tokens_seen"],
         "tokens_per_second": result["tokens_seen"] / max(result["seconds"], 1e-9),

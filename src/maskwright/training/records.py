@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,32 +16,52 @@ class Window:
     """What happened since the last record.
 
     Attributes:
-        sums: losses, counts and other sums by name.
+        sums: losses, counts and other sums by name, of this process.
+        means: rates and norms, which all processes have in common, added up over steps.
         seconds: of its steps.
         data_seconds: of them, waiting for data.
         steps: how many.
     """
 
     sums: dict[str, float] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     data_seconds: float = 0.0
     steps: int = 0
+    _noted: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: Mapping[str, float]) -> None:
         """Add further sums."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def record(self, flops_per_token: float, peak_flops: float) -> Record:
+    def note(self, values: Mapping[str, float]) -> None:
+        """Note what a step had in common for all processes.
+
+        Values that are not finite, of steps that were skipped, are told only where there is no other.
+        """
+        for name, value in values.items():
+            known = self.means.get(name, 0.0)
+            if not math.isfinite(value) and self._noted.get(name):
+                continue
+            if not math.isfinite(known):
+                known = self._noted[name] = 0
+            self.means[name] = known + value
+            self._noted[name] = self._noted.get(name, 0) + math.isfinite(value)
+
+    def record(
+        self, flops_per_token: float, peak_flops: float, sums: Mapping[str, float] | None = None
+    ) -> Record:
         """Means of losses and norms, speeds and shares.
 
         Args:
             flops_per_token: arithmetic of training on one token; 0 where unknown.
-            peak_flops: matrix rate of the device a second; 0 where unknown.
+            peak_flops: matrix rate of all devices a second; 0 where unknown.
+            sums: those of all processes; by default of this one.
         """
-        sums, seconds = self.sums, max(self.seconds, 1e-9)
+        sums, seconds = self.sums if sums is None else sums, max(self.seconds, 1e-9)
         speed, real = sums["tokens"] / seconds, sums.get("real_tokens", sums["tokens"])
-        means = {name: sums[name] / self.steps for name in sums if name.startswith(("lr", "grad_norm"))}
+        means = {name: value / max(1, self._noted[name]) for name, value in self.means.items()}
         record: Record = {
             **_mean_losses(sums),
             **means,

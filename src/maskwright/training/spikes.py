@@ -124,6 +124,16 @@ class SpikeGuard:
         self.norms.append(norms.total)
         return None
 
+    def blame(self, gather: Callable[[Any], list[Any]]) -> None:
+        """After `accept`, where something was found: look for the worst micro-batch on all ranks.
+
+        Args:
+            gather: tells all ranks a value and returns theirs; called on all of them or on none.
+        """
+        if self._fault or self._spike:
+            worst = max(self._batches, key=lambda batch: batch.badness, default=None)
+            self._batches = [batch for batch in gather(worst) if batch is not None]
+
     def report(self, refused: str | None) -> str | None:
         """What to tell people about the step, once the engine is done with it.
 

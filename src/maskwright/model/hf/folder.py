@@ -37,7 +37,8 @@ def export_model(
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in model.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_open(folder / WEIGHTS_NAME) as file:
-        file.write(save(to_hf_names(tensors, config.model_type), metadata={"format": "pt"}))
+        published = to_hf_names(tensors, config.num_attention_heads, config.model_type)
+        file.write(save(published, metadata={"format": "pt"}))
     write_json(folder / CONFIG_NAME, hf_config(config, labels))
 
 
@@ -72,7 +73,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], place: str, *, encode
             log.warning("%s: has no %s; it starts from new weights", place, part)
             del parts[part]
     wanted = {name: value for name, value in state.items() if name.partition(".")[0] in parts}
-    found = from_hf_names(tensors, wanted, place, kind, classifier=classifier)
+    heads = config.num_attention_heads
+    found = from_hf_names(tensors, wanted, place, heads, kind, classifier=classifier)
     model.load_state_dict(found, strict=len(wanted) == len(state))
 
 

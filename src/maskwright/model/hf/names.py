@@ -1,6 +1,6 @@
 """Our names of tensors and the published ones, in both directions.
 
-Only names and the joined query-key-value matrix differ; the numbers are the same. Files of earlier
+Only names and the joined query-key-value matrix (`qkv.py`) differ; the numbers are the same. Files of earlier
 releases of `transformers` and of other tools are read too: `gamma` and `beta` for the norms, an
 encoder without its prefix, a bias under the decoder's name.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...core.errors import CheckpointError
 from ..config import ModelKind
+from ..qkv import join_qkv, split_qkv
 
 __all__ = ["base_prefix", "from_hf_names", "has_tensors", "to_hf_names"]
 
@@ -81,19 +82,25 @@ def _hf_names(name: str, kind: ModelKind, classifier: bool) -> list[str]:
     return [f"{heads[f'classifier.{part}' if classifier else part]}.{end}"]
 
 
-def to_hf_names(tensors: Mapping[str, Tensor], kind: ModelKind = "roberta") -> dict[str, Tensor]:
+def to_hf_names(
+    tensors: Mapping[str, Tensor], num_heads: int, kind: ModelKind = "roberta"
+) -> dict[str, Tensor]:
     """Rename our tensors to the published names and split the joined matrices.
 
     Args:
         tensors: of a `MaskedLM` or `SequenceClassifier`.
+        num_heads: attention heads of a layer.
         kind: whose names.
     """
     classifier = "head_output.weight" in tensors
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         names = _hf_names(name, kind, classifier)
-        for published, values in zip(names, tensor.chunk(len(names)), strict=True):
-            result[published] = values.contiguous()
+        if len(names) == 1:
+            result[names[0]] = tensor.contiguous()
+            continue
+        for published, values in zip(names, split_qkv(tensor, num_heads), strict=True):
+            result[published] = values.flatten(0, 1).contiguous()
     return result
 
 
@@ -101,6 +108,7 @@ def from_hf_names(
     tensors: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
     place: str,
+    num_heads: int,
     kind: ModelKind = "roberta",
     *,
     classifier: bool = False,
@@ -111,6 +119,7 @@ def from_hf_names(
         tensors: what the file holds.
         wanted: our names and tensors of the right shape.
         place: the file, for messages.
+        num_heads: attention heads of a layer.
         kind: whose names the file has.
         classifier: whether a head that is wanted is a classifier's.
 
@@ -122,15 +131,18 @@ def from_hf_names(
     for name, target in wanted.items():
         names = _hf_names(name, kind, classifier)
         found = [_get(tensors, published, place, kind) for published in names]
-        value = torch.cat(found) if len(found) > 1 else found[0]
-        if value.shape != target.shape:
-            raise CheckpointError(
-                f"{place}: {names[0]} has shape {tuple(value.shape)}, but the config asks for "
-                f"{tuple(target.shape)}; config and weights do not belong together"
-            )
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{place}: {names[0]} holds NaN or infinity; use an earlier checkpoint")
-        result[name] = value
+        shape = (len(target) // len(names), *target.shape[1:])
+        for published, value in zip(names, found, strict=True):
+            if value.shape != shape:
+                raise CheckpointError(
+                    f"{place}: {published} has shape {tuple(value.shape)}, but the config asks for "
+                    f"{shape}; config and weights do not belong together"
+                )
+            if not torch.isfinite(value).all():
+                raise CheckpointError(
+                    f"{place}: {published} holds NaN or infinity; use an earlier checkpoint"
+                )
+        result[name] = join_qkv(found, num_heads) if len(found) > 1 else found[0]
     if "head_bias" in wanted:
         _require_tied(tensors, result, place, kind)
     return result

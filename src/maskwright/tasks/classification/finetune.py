@@ -23,12 +23,15 @@ from ...model.heads import SequenceClassifier
 from ...model.hf import export_model, load_encoder_config, load_weights
 from ...parallel.engine import Engine
 from ...parallel.single import SingleEngine
+from ...parallel.world import require_one_process
 from ...tokens.tokenizer import Tokenizer
-from ...training.checkpoint import Checkpoints
+from ...training.checkpoint_config import CheckpointConfig
+from ...training.checkpoints import Checkpoints
 from ...training.device import DeviceName, Precision, resolve_device, resolve_precision
 from ...training.hooks import Hook, Record, standard_hooks
-from ...training.loop import Parts, Plan, train
+from ...training.loop import train
 from ...training.optimizers import OptimizerConfig, optimizer_factory
+from ...training.parts import Parts, Plan
 from ...training.schedules import Schedule, ScheduleConfig
 from .batches import (
     EncodedTexts,
@@ -212,6 +215,7 @@ def run_finetuning(
         Interrupted: stopped by a signal after saving.
         UserError: data, model or a value cannot be used; nothing was lost.
     """
+    require_one_process("fine-tuning")
     source = find_model(config.model)
     shape, _ = load_encoder_config(source)
     tokenizer = Tokenizer.load(source)
@@ -224,7 +228,7 @@ def run_finetuning(
     claim()
     engine = SingleEngine(
         model,
-        optimizer_factory(config.optimizer),
+        optimizer_factory(config.optimizer, shape.num_attention_heads),
         device,
         resolve_precision(config.precision, device),
         config.max_grad_norm,
@@ -235,7 +239,9 @@ def run_finetuning(
         stream=_stream(config, data),
         objective=classification_loss,
         engine=engine,
-        checkpoints=Checkpoints(folder / "checkpoints", config.keep_checkpoints, about),
+        checkpoints=Checkpoints(
+            folder / "checkpoints", CheckpointConfig(keep=config.keep_checkpoints), about
+        ),
         evaluate=_evaluator(data, config.micro_batch_size),
         hooks=standard_hooks(folder, plan.schedule.total_steps, hooks),
     )

@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...core.errors import ShardError
-from ...core.inventory import FileEntry
-from ..manifest import REMEDY
-from ..shards import MAX_MAPPED_FILES, TokenData
+from ..shards import TokenData
 from .samples import Int64, ranges
 
 __all__ = ["Borders", "RaggedUnits", "Units"]
 
 # Sentences handled at once when a shard is read from end to end.
 BLOCK_SENTENCES = 1 << 18
-_Column = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -83,15 +77,6 @@ class Borders:
 
     def __init__(self, data: TokenData, longest: int) -> None:
         self.data, self.longest = data, longest
-        self._map = lru_cache(maxsize=MAX_MAPPED_FILES)(self._open)
-
-    def _open(self, shard: int, kind: str) -> _Column:
-        entry: FileEntry = getattr(self.data.shards[shard], kind)
-        entry.check(self.data.folder, ShardError, REMEDY, content=False)
-        if not entry.num_bytes:  # nothing, which cannot be mapped
-            return np.empty(0, "<u8")
-        # As a plain array: a search through the subclass costs several times as much.
-        return np.asarray(np.memmap(self.data.folder / entry.path, dtype="<u8", mode="r"))
 
     def _base(self, shard: int) -> int:
         return int(self.data.token_ends[shard]) - self.data.shards[shard].num_tokens
@@ -104,7 +89,7 @@ class Borders:
 
     def units(self, shard: int) -> Iterator[Units]:
         """All units of a shard, some whole documents at a time."""
-        documents, sentences = self._map(shard, "documents"), self._map(shard, "sentences")
+        documents, sentences = self.data.ends(shard, "documents"), self.data.ends(shard, "sentences")
         base, start = self._base(shard), 0
         counts = np.searchsorted(sentences, documents, side="left")
         first = before = 0
@@ -123,7 +108,7 @@ class Borders:
         """
         starts, closings = np.empty_like(positions), np.empty_like(positions)
         for shard, base, mine in self._by_shard(positions):
-            ends = self._map(shard, "documents")
+            ends = self.data.ends(shard, "documents")
             number = np.searchsorted(ends, (positions[mine] - base).astype(ends.dtype), side="right")
             before = ends[np.maximum(number - 1, 0)].astype(np.int64)
             starts[mine] = base + np.where(number > 0, before, 0)
@@ -139,7 +124,7 @@ class Borders:
         """
         low, counts = np.empty_like(starts), np.empty_like(starts)
         for shard, base, mine in self._by_shard(starts):
-            ends = self._map(shard, "sentences")
+            ends = self.data.ends(shard, "sentences")
             low[mine] = np.searchsorted(ends, (starts[mine] - base).astype(ends.dtype), side="right")
             high = np.searchsorted(ends, (stops[mine] - base).astype(ends.dtype), side="left")
             counts[mine] = np.maximum(high - low[mine], 0)
@@ -147,7 +132,7 @@ class Borders:
         first = last - counts
         found = np.empty(int(last[-1]) + 1 if len(last) else 0, np.int64)
         for shard, base, mine in self._by_shard(starts):
-            column = self._map(shard, "sentences")[ranges(low[mine], counts[mine])]
+            column = self.data.ends(shard, "sentences")[ranges(low[mine], counts[mine])]
             found[ranges(first[mine], counts[mine])] = base + column.astype(np.int64)
         found[last] = stops
         begins = np.concatenate([[0], found[:-1]]) if len(found) else found
@@ -170,7 +155,7 @@ class Borders:
         targets = np.clip(targets, first, last)
         below, above = first.copy(), last.copy()
         for shard, base, mine in self._by_shard(first):
-            ends = self._map(shard, "sentences")
+            ends = self.data.ends(shard, "sentences")
             places = (targets[mine] - base).astype(ends.dtype)
             behind = np.searchsorted(ends, places, side="right")
             for found, numbers in ((below, behind - 1), (above, np.searchsorted(ends, places))):

@@ -68,7 +68,7 @@ def _open_source(
         return Runs(section, order)
     if _is_one_document(section, borders):
         return TooSmall("it has a single document, and a random second part must be of another one")
-    return Pairs(section, borders, order, cut.room, extend)
+    return Pairs(section, order, borders, cut.room, extend)
 
 
 def _is_one_document(section: Section, borders: Borders) -> bool:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ...core.keyed import hash64, permute
 from .borders import Borders
-from .index import Section
-from .samples import Int64, Order, Pieces
+from .runs import Indexed
+from .samples import Int64, Pieces
 
 __all__ = ["Extend", "Pairs"]
 
@@ -49,40 +50,35 @@ class _Draw:
     units: Int64
 
 
-class Pairs:
+@dataclass(frozen=True)
+class Pairs(Indexed):
     """The pairs of one source.
 
-    Args:
-        section: the source's part of the index.
+    Attributes:
         borders: of the data.
-        order: of the samples.
         room: tokens of both parts at most.
         extend: makes a random second part out of its first unit.
-
-    Attributes:
-        number: samples of an epoch.
-        num_divided: runs of an epoch whose two parts get a random part each.
-        tokens_left_out: none; a sentence that is too long is cut, and all of it is used.
     """
 
-    def __init__(self, section: Section, borders: Borders, order: Order, room: int, extend: Extend) -> None:
-        self.section, self.borders, self.order = section, borders, order
-        self.room, self.extend = room, extend
-        self._several = len(section.starts) - len(section.singles)
-        wanted = round((self._several - len(section.singles)) / 3)
-        self.num_divided = min(max(0, wanted), self._several)
-        self.number = len(section.starts) + self.num_divided
-        self.tokens_left_out = 0
+    borders: Borders
+    room: int
+    extend: Extend
 
-    @property
-    def num_used(self) -> int:
-        """Tokens of an epoch, random second parts not counted."""
-        return self.section.num_tokens
+    @cached_property
+    def _several(self) -> int:
+        """Runs of more than one unit."""
+        return len(self.section.starts) - len(self.section.singles)
 
-    @property
-    def cut_sentences(self) -> int:
-        """Sentences that were too long to stay whole."""
-        return self.section.num_cut
+    @cached_property
+    def num_divided(self) -> int:
+        """Runs of an epoch whose two parts get a random part each."""
+        wanted = round((self._several - len(self.section.singles)) / 3)
+        return min(max(0, wanted), self._several)
+
+    @cached_property
+    def number(self) -> int:
+        """Samples of an epoch."""
+        return len(self.section.starts) + self.num_divided
 
     def find(self, ranks: Int64) -> Pieces:
         """Look up pairs of this source, numbered from the start of training."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,12 +10,12 @@ from ...core.keyed import permute
 from .index import Section
 from .samples import Int64, Order, Pieces
 
-__all__ = ["Runs"]
+__all__ = ["Indexed", "Runs"]
 
 
 @dataclass(frozen=True)
-class Runs:
-    """The samples of one source: runs of whole sentences.
+class Indexed:
+    """What samples that are made by the index have in common.
 
     Attributes:
         section: the source's part of the index.
@@ -25,22 +25,26 @@ class Runs:
 
     section: Section
     order: Order
-    tokens_left_out: int = 0
-
-    @property
-    def number(self) -> int:
-        """Samples of an epoch."""
-        return len(self.section.starts)
+    tokens_left_out: int = field(default=0, init=False)
 
     @property
     def num_used(self) -> int:
-        """Tokens of an epoch."""
+        """Tokens of an epoch, random second parts not counted."""
         return self.section.num_tokens
 
     @property
     def cut_sentences(self) -> int:
         """Sentences that were too long to stay whole."""
         return self.section.num_cut
+
+
+class Runs(Indexed):
+    """The samples of one source: runs of whole sentences."""
+
+    @property
+    def number(self) -> int:
+        """Samples of an epoch."""
+        return len(self.section.starts)
 
     def find(self, ranks: Int64) -> Pieces:
         """Look up samples of this source, numbered from the start of training."""

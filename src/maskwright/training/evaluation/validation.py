@@ -20,6 +20,7 @@ from ...core.errors import DataError
 from ...core.log import get_logger
 from ...objectives.masking import Masker, MaskingConfig
 from ...objectives.mlm import MaskedBatch, fixed_batches
+from ...parallel.world import SOLO, World
 from ...tokens.shards import SourceTokens, TokenData
 from ...tokens.stream import SampleStream
 from ...tokens.tokenizer import Tokenizer
@@ -102,20 +103,26 @@ class Validation:
         """The windows of the largest source, for people to look at some."""
         return max(self._parts.values(), key=lambda part: part.share).stream
 
-    def _batches(self, part: _Part) -> Iterator[MaskedBatch]:
-        return fixed_batches(part.stream, self.masker, part.num_sequences, self.batch_size)
+    def _batches(self, part: _Part, world: World = SOLO) -> Iterator[MaskedBatch]:
+        """Batches of a part; of each round one for every process, the last ones perhaps fillers."""
+        return fixed_batches(
+            part.stream, self.masker, part.num_sequences, self.batch_size, world.data_rank, world.data_size
+        )
 
-    def measure(self, forward: Forward) -> Record:
+    def measure(self, forward: Forward, world: World = SOLO) -> Record:
         """Loss, accuracy and perplexity, overall and by source.
 
         Args:
             forward: a batch to its sums, of which `loss_sum` (nats) and `correct` are used.
+            world: processes that share the batches; all get the same numbers.
 
         Returns:
             `loss`, `accuracy`, `perplexity`, `targets`; with several sources also `loss/NAME`,
             `accuracy/NAME` and `perplexity/NAME` for each.
         """
-        found = {name: measure(self._batches(part), forward) for name, part in self._parts.items()}
+        found = {
+            name: measure(self._batches(part, world), forward, world) for name, part in self._parts.items()
+        }
         record: Record = {name: self._mean(found, name) for name in ("loss", "accuracy")}
         record["perplexity"] = _perplexity(record["loss"])
         record["targets"] = sum(values["targets"] for values in found.values())
@@ -179,16 +186,24 @@ class Validation:
         return rows
 
 
-def measure(batches: Iterable[MaskedBatch], forward: Forward) -> Record:
-    """Loss, accuracy, perplexity and number of targets over batches; nothing but sums is kept."""
-    loss = correct = 0.0
-    targets = 0
+def measure(batches: Iterable[MaskedBatch], forward: Forward, world: World = SOLO) -> Record:
+    """Loss, accuracy, perplexity and number of targets over batches; nothing but sums is kept.
+
+    Args:
+        batches: of this process; equally many for each.
+        forward: a batch to its sums.
+        world: the processes.
+    """
+    sums = {"loss": 0.0, "correct": 0.0, "targets": 0.0}
     for batch in batches:
-        sums = forward(batch)
-        loss += sums["loss_sum"]
-        correct += sums["correct"]
-        targets += len(_labels(batch))
-    loss, accuracy = loss / max(1, targets), correct / max(1, targets)
+        found = forward(batch)
+        sums["loss"] += found["loss_sum"]
+        sums["correct"] += found["correct"]
+        sums["targets"] += batch.num_targets
+    if world.size > 1:
+        sums = world.sums(sums)
+    targets = int(sums["targets"])
+    loss, accuracy = sums["loss"] / max(1, targets), sums["correct"] / max(1, targets)
     return {"loss": loss, "accuracy": accuracy, "perplexity": _perplexity(loss), "targets": targets}
 
 

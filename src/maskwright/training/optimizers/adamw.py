@@ -17,8 +17,10 @@ from .parameters import decays, parameter_groups
 __all__ = ["make_adamw"]
 
 
-def make_adamw(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """AdamW over named parameters; biases and norms do not decay."""
+def make_adamw(
+    config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]], num_heads: int | None = None
+) -> torch.optim.Optimizer:
+    """AdamW over named parameters; biases and norms do not decay, and heads make no difference."""
     groups = parameter_groups(
         (parameter, {"weight_decay": config.weight_decay if decays(parameter) else 0.0})
         for _, parameter in named

@@ -27,6 +27,7 @@ class OptimizerFactory:
     """
 
     config: OptimizerConfig
+    num_heads: int | None = None
 
     @property
     def elementwise(self) -> bool:
@@ -35,10 +36,16 @@ class OptimizerFactory:
 
     def __call__(self, named: Iterable[tuple[str, nn.Parameter]], /) -> torch.optim.Optimizer:
         """The optimiser of `(name, parameter)` pairs."""
-        return _MAKERS[self.config.name](self.config, named)
+        return _MAKERS[self.config.name](self.config, named, self.num_heads)
 
 
-def optimizer_factory(config: OptimizerConfig) -> OptimizerFactory:
-    """What makes the optimiser of a config; settings that it ignores are said in the log."""
+def optimizer_factory(config: OptimizerConfig, num_heads: int | None = None) -> OptimizerFactory:
+    """What makes the optimiser of a config; settings that it ignores are said in the log.
+
+    Args:
+        config: which optimiser.
+        num_heads: attention heads of a layer. LAMB and Muon take joined matrices apart with it; without
+            it they refuse a model that has some.
+    """
     warn_of_ignored(config)
-    return OptimizerFactory(config)
+    return OptimizerFactory(config, num_heads)

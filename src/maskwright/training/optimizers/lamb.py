@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...parallel.gradient_norms import accurate_norms
 from .config import OptimizerConfig
-from .parameters import chunks, decays, parameter_groups, stacked_matrices
+from .parameters import chunks, decays, joined_heads, matrices_of, parameter_groups
 
 __all__ = ["Lamb", "make_lamb"]
 
@@ -25,8 +25,8 @@ class Lamb(torch.optim.Optimizer):
 
     Args:
         groups: each with `params`, `weight_decay`, `trust` (whether the step is scaled by the trust
-            ratio) and `parts` (matrices that lie below each other in each tensor; each has a ratio
-            of its own).
+            ratio) and `heads` (of tensors that join three matrices head by head, each of which has a
+            ratio of its own; 0 for others).
         lr: learning rate until a group is given another.
         betas: decay of the mean of gradients and of their squares.
         eps: added to the root of the squared mean.
@@ -39,7 +39,7 @@ class Lamb(torch.optim.Optimizer):
     def __init__(
         self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "trust": True, "parts": 1}
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "trust": True, "heads": 0}
         super().__init__(groups, defaults)
 
     @torch.no_grad()
@@ -82,27 +82,29 @@ class Lamb(torch.optim.Optimizer):
         if decay:
             torch._foreach_add_(updates, list(parameters), alpha=decay)
         if group["trust"]:
-            _scale(updates, parameters, group["parts"])
+            _scale(updates, parameters, group["heads"])
         torch._foreach_add_(list(parameters), updates, alpha=-group["lr"])
 
 
-def _scale(updates: Sequence[Tensor], parameters: Sequence[Tensor], parts: int) -> None:
+def _scale(updates: Sequence[Tensor], parameters: Sequence[Tensor], heads: int) -> None:
     """Multiply each update by the norm of its matrix over its own."""
-    steps = [piece for update in updates for piece in update.chunk(parts)]
-    weights = [piece for parameter in parameters for piece in parameter.chunk(parts)]
+    steps = [piece for update in updates for piece in matrices_of(update, heads)]
+    weights = [piece for parameter in parameters for piece in matrices_of(parameter, heads)]
     step_norms, weight_norms = accurate_norms(steps), accurate_norms(weights)
     ratios = torch.where((step_norms > 0) & (weight_norms > 0), weight_norms / step_norms, 1.0)
     torch._foreach_mul_(steps, list(ratios.to(steps[0].dtype).unbind()))
 
 
-def make_lamb(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+def make_lamb(
+    config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]], num_heads: int | None = None
+) -> torch.optim.Optimizer:
     """LAMB over named parameters; biases and norms neither decay nor have a trust ratio."""
     groups = parameter_groups(
         (
             parameter,
-            {"weight_decay": config.weight_decay, "trust": True, "parts": stacked_matrices(name)}
+            {"weight_decay": config.weight_decay, "trust": True, "heads": joined_heads(name, num_heads)}
             if decays(parameter)
-            else {"weight_decay": 0.0, "trust": False, "parts": 1},
+            else {"weight_decay": 0.0, "trust": False, "heads": 0},
         )
         for name, parameter in named
     )

@@ -22,7 +22,7 @@ from torch.optim.adamw import adamw
 
 from ...core.machine import native_bf16
 from .config import OptimizerConfig
-from .parameters import chunks, decays, is_hidden_matrix, parameter_groups, stacked_matrices
+from .parameters import chunks, decays, is_hidden_matrix, joined_heads, matrices_of, parameter_groups
 
 __all__ = ["Muon", "make_muon", "orthogonalize", "update_scale"]
 
@@ -69,8 +69,8 @@ class Muon(torch.optim.Optimizer):
     """Muon over the groups that say `muon`, AdamW over the others.
 
     Args:
-        groups: each with `params`, `weight_decay` and `muon`; those of Muon also with `parts`, the
-            number of matrices that lie below each other in each tensor, and `lr_scale`.
+        groups: each with `params`, `weight_decay` and `muon`; those of Muon also with `lr_scale` and
+            `heads`, of tensors that join three matrices head by head; 0 for others.
         lr: learning rate of AdamW; a group has this times its `lr_scale`.
         momentum: decay of the mean gradient of a matrix.
         betas: AdamW's decays of the mean of gradients and of their squares.
@@ -90,7 +90,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         # `fused` tells the framework where the counts of steps belong when it loads a state.
         defaults = {"lr": lr, "lr_scale": 1.0, "momentum": momentum, "betas": betas, "eps": eps}
-        super().__init__(groups, {**defaults, "scale": scale, "muon": False, "parts": 1, "fused": True})
+        super().__init__(groups, {**defaults, "scale": scale, "muon": False, "heads": 0, "fused": True})
         for group in self.param_groups:
             group["lr"] = lr * group["lr_scale"]
         self._cpu_dtype = torch.bfloat16 if native_bf16() else torch.float32
@@ -150,16 +150,17 @@ class Muon(torch.optim.Optimizer):
         # Nesterov's: the mean as it will be if the gradient stays.
         ahead = torch._foreach_lerp(grads, means, momentum)
         torch._foreach_mul_(list(parameters), 1 - group["lr"] * group["weight_decay"])
-        for members, matrices in _stacks(ahead, group["parts"], self._cpu_dtype):
+        heads = group["heads"]
+        for members, matrices in _stacks(ahead, heads, self._cpu_dtype):
             updates = orthogonalize(matrices)
             rate = group["lr"] * update_scale(updates.shape[1], updates.shape[2], group["scale"])
-            for number, update in zip(members, torch.split(updates, group["parts"]), strict=True):
-                parameter = parameters[number]
-                parameter.add_(update.reshape(parameter.shape), alpha=-rate)
+            views = [view for number in members for view in matrices_of(parameters[number], heads)]
+            for view, update in zip(views, updates, strict=True):
+                view.add_(update.reshape(view.shape), alpha=-rate)
 
 
 def _stacks(
-    tensors: Sequence[Tensor], parts: int, cpu_dtype: torch.dtype
+    tensors: Sequence[Tensor], heads: int, cpu_dtype: torch.dtype
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Matrices of one shape as (B, rows, columns) in the type to compute in, and whose they are."""
     if tensors[0].device.type == "cpu":
@@ -171,12 +172,13 @@ def _stacks(
             by_shape.setdefault(tensor.shape, []).append(number)
         stacks, dtype = list(by_shape.values()), torch.bfloat16
     for members in stacks:
-        rows, columns = tensors[members[0]].shape
-        matrices = torch.stack([tensors[number].to(dtype) for number in members])
-        yield members, matrices.view(len(members) * parts, rows // parts, columns)
+        views = [view for number in members for view in matrices_of(tensors[number].to(dtype), heads)]
+        yield members, torch.stack(views).view(len(views), -1, tensors[members[0]].shape[1])
 
 
-def make_muon(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+def make_muon(
+    config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]], num_heads: int | None = None
+) -> torch.optim.Optimizer:
     """Muon over hidden matrices, AdamW over the rest; biases and norms do not decay."""
     lr_scale = 1.0 if config.muon_lr is None else config.muon_lr / config.lr
     groups = parameter_groups(
@@ -185,7 +187,7 @@ def make_muon(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]
             {
                 "weight_decay": config.weight_decay,
                 "muon": True,
-                "parts": stacked_matrices(name),
+                "heads": joined_heads(name, num_heads),
                 "lr_scale": lr_scale,
             }
             if is_hidden_matrix(name, parameter)

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...model.qkv import split_qkv
 from ...parallel.gradient_norms import group_of
 
-__all__ = ["chunks", "decays", "is_hidden_matrix", "parameter_groups", "stacked_matrices"]
+__all__ = ["chunks", "decays", "is_hidden_matrix", "joined_heads", "matrices_of", "parameter_groups"]
 
 # Elements that are worked on at a time, so that temporary tensors stay small.
 CHUNK_ELEMENTS = 1 << 24
@@ -25,9 +26,27 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.dim() == 2 and group_of(name) in ("attention", "feed_forward")
 
 
-def stacked_matrices(name: str) -> int:
-    """How many matrices lie below each other in one parameter: three where q, k and v are joined."""
-    return 3 if name.endswith("qkv.weight") else 1
+def joined_heads(name: str, num_heads: int | None) -> int:
+    """The heads of a parameter that joins three matrices head by head (`model/qkv.py`); 0 for others.
+
+    Args:
+        name: of the parameter.
+        num_heads: attention heads of a layer; None only where nothing is joined.
+    """
+    if not name.endswith("qkv.weight"):
+        return 0
+    assert num_heads is not None, f"{name} joins three matrices: give optimizer_factory num_heads"
+    return num_heads
+
+
+def matrices_of(tensor: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """Views of the matrices that a tensor is made of: itself, or queries, keys and values of shape (H, E, D).
+
+    Args:
+        tensor: a parameter, or anything of its shape.
+        heads: from `joined_heads`.
+    """
+    return split_qkv(tensor, heads) if heads else (tensor,)
 
 
 def parameter_groups(parameters: Iterable[tuple[nn.Parameter, dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from .batch_warmup import BatchWarmup
 from .config import ScheduleConfig
 from .durations import parse_duration
-from .rates import learning_rate, rate_at
+from .rates import rate_at
 from .schedule import Schedule
 
-__all__ = ["BatchWarmup", "Schedule", "ScheduleConfig", "learning_rate", "parse_duration", "rate_at"]
+__all__ = ["BatchWarmup", "Schedule", "ScheduleConfig", "parse_duration", "rate_at"]

@@ -11,15 +11,10 @@ import math
 
 from .config import ScheduleConfig
 
-__all__ = ["learning_rate", "rate_at"]
+__all__ = ["rate_at"]
 
 # By time, the first step would have no rate, as nothing is spent before it.
 _FIRST_RATE_SHARE = 1e-3
-
-
-def learning_rate(config: ScheduleConfig, highest: float, step: int, total_steps: int) -> float:
-    """The rate of one step of a run that is measured in steps; see `rate_at`."""
-    return rate_at(config, highest, step=step, total_steps=total_steps)
 
 
 def rate_at(

@@ -1,0 +1,213 @@
+"""Run workers on this machine, alone or as one of several machines that meet at the first one.
+
+Source: torchrun's elastic agent and c10d rendezvous (PyTorch documentation, torch.distributed.elastic).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.distributed.elastic.agent.server.api import WorkerSpec
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousHandler, RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+from ...core.errors import Interrupted, MaskwrightError
+from ...core.log import get_logger
+from ...core.machine import available_cores
+from .agent import LaunchAgent
+from .endings import Ending, deciding_rank, last_words
+from .logs import RankLogs, log_folder
+from .network import interface_of, local_address
+from .plan import LaunchPlan
+
+__all__ = ["Meeting", "run_workers", "worker_environment"]
+
+log = get_logger(__name__)
+
+_MEETING_SECONDS = 900  # how long machines wait for each other; a cluster starts them one by one
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_LOUD = "torch.distributed.elastic"
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where machines meet.
+
+    Attributes:
+        node_rank: number of this machine; the first, 0, is where the others come to.
+        host: its name or address.
+        port: where it listens; 0 for any that is free, where there is one machine.
+    """
+
+    node_rank: int = 0
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
+def run_workers(command: Sequence[str], plan: LaunchPlan, meeting: Meeting = Meeting()) -> Ending:
+    """Start the workers of this machine, start them again after a crash, and wait for their end.
+
+    Args:
+        command: what each worker runs: a program and its arguments.
+        plan: how many there are, and where logs go.
+        meeting: where machines meet.
+
+    Returns:
+        How it ended; `Ending.check` raises what belongs to it.
+
+    Raises:
+        Interrupted: stopped by a signal before anything ran.
+        MaskwrightError: the machines did not meet.
+        StorageError: the logs cannot be written.
+    """
+    logs = RankLogs(log_folder(plan.output, f"-node-{meeting.node_rank}" if plan.machines.nodes > 1 else ""))
+    show = {"out": sys.stdout, "err": sys.stderr}
+    variables = worker_environment(plan, meeting)
+    with _environment(variables), _quiet_torch(), _meeting_errors(plan, meeting):
+        handler = get_rendezvous_handler(_parameters(plan, meeting))
+        spec = WorkerSpec(
+            role="worker",
+            local_world_size=plan.machines.processes,
+            entrypoint=command[0],
+            args=tuple(command[1:]),
+            rdzv_handler=handler,
+            max_restarts=plan.restarts,
+            local_addr=None,
+        )
+        agent = LaunchAgent(spec, logs, show)
+        try:
+            _run(agent, handler)
+        finally:
+            agent.stop_following()
+    return _ending(agent)
+
+
+def _run(agent: LaunchAgent, handler: RendezvousHandler) -> None:
+    closes = True
+    try:
+        with _handlers(agent):
+            agent.run()
+    except SignalException as error:
+        # The other machines may go on, and this one may come back to them.
+        closes = False
+        raise Interrupted(f"stopped by {error.sigval.name}; workers were not waited for") from error
+    finally:
+        if closes:
+            handler.shutdown()
+
+
+def _ending(agent: LaunchAgent) -> Ending:
+    words, told = None, False
+    if agent.failures:
+        rank = deciding_rank(agent.failures, agent.verdict)
+        words = last_words(agent.logs.path(rank, "err"))
+        told = rank == 0 and words is not None
+    return Ending(agent.verdict, agent.failures, agent.logs.folder, agent.restarts, agent.asked, words, told)
+
+
+def worker_environment(
+    plan: LaunchPlan, meeting: Meeting, given: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Variables that workers need beyond those that torchrun sets.
+
+    Args:
+        plan: how many workers share this machine.
+        meeting: where machines meet.
+        given: variables that are set; what somebody has chosen stays.
+    """
+    wanted = {
+        "OMP_NUM_THREADS": str(max(1, available_cores() // plan.machines.processes)),
+        # Else workers of all starts share one store, and find the addresses of those that are gone.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+    if plan.machines.nodes > 1:
+        address = local_address(meeting.host, meeting.port, meeting.node_rank)
+        if name := interface_of(address):
+            wanted["GLOO_SOCKET_IFNAME"] = name  # which gloo would guess from the machine's name
+    # SIGQUIT stays torchrun's: it ends everything at once. The others are ours.
+    return {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"} | {
+        name: value for name, value in wanted.items() if name not in given
+    }
+
+
+def _parameters(plan: LaunchPlan, meeting: Meeting) -> RendezvousParameters:
+    nodes = plan.machines.nodes
+    return RendezvousParameters(
+        backend="c10d",
+        endpoint=f"{meeting.host}:{meeting.port}",
+        run_id=plan.name,
+        min_nodes=nodes,
+        max_nodes=nodes,
+        local_addr=local_address(meeting.host, meeting.port, meeting.node_rank),
+        is_host=meeting.node_rank == 0,
+        join_timeout=_MEETING_SECONDS,
+        read_timeout=_MEETING_SECONDS if nodes > 1 else 60,
+    )
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _handlers(agent: LaunchAgent) -> Iterator[None]:
+    """Pass signals on to the workers; outside the main thread none can be caught."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    watched = (*_SIGNALS, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in watched}
+    for number in _SIGNALS:
+        signal.signal(number, agent.ask_to_stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """Keep torchrun's own lines and tracebacks from the terminal: ours say the same once."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_LOUD)]
+    levels: dict[str, Any] = {name: logging.getLogger(name).level for name in names}
+    wanted = logging.getLogger("maskwright").level == logging.DEBUG
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.DEBUG if wanted else logging.CRITICAL + 1)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _meeting_errors(plan: LaunchPlan, meeting: Meeting) -> Iterator[None]:
+    try:
+        yield
+    except RendezvousError as error:
+        place = f"{meeting.host}:{meeting.port}"
+        raise MaskwrightError(
+            f"the {plan.machines.nodes} machines of the run did not meet at {place} "
+            f"({type(error).__name__}: {' '.join(str(error).split())}); check that all were started with the "
+            "same --address and --nodes, that the port is free and open, and what the others said"
+        ) from error

@@ -1,0 +1,274 @@
+"""Weights, gradients and optimiser in shards over ranks; each layer is put together when it is needed.
+
+The framework's `fully_shard` gathers the weights of a layer before it runs, forward and backward, and deals
+the sums of its gradients out. Around layers that are shared between ranks (tensor parallel) it shards
+what each of those holds. Order: share layers, checkpoint activations, compile, shard. The optimiser sees
+plain fp32 tensors, the local shards. Cost a rank: 16 bytes a parameter over the number of shards, one layer
+whole in the precision of the model, and for every micro-batch two gathers and one sum of all weights.
+
+Source: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor
+
+from ..core.allocator import keep_large_buffers
+from ..core.errors import CheckpointError, ConfigError
+from ..model.heads import MaskedLM
+from .config import ParallelConfig
+from .engine import Accept, Objective, StepOutcome, accept_finite
+from .factory import EngineParts
+from .gradient_norms import GROUPS, GradientNorms, accurate_norms, group_of
+from .loss_scaling import LossScaler
+from .masters import forget_step, set_rate
+from .single import read_sums
+from .tensor_parallel import partial_parameters, share_layers, sum_partial_gradients
+from .world import World
+
+__all__ = ["ShardedEngine"]
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def _make_mesh(config: ParallelConfig, world: World, device: str) -> DeviceMesh:
+    """Ranks as copies x shards x parts of layers.
+
+    Raises:
+        ConfigError: the ranks cannot be dealt out so.
+    """
+    if world.data_size % config.replicas:
+        raise ConfigError(
+            f'"parallel.replicas" is {config.replicas}, but {world.data_size} processes see other samples, '
+            "which is no multiple of it; change one of them"
+        )
+    shape = (config.replicas, world.data_size // config.replicas, world.tensor)
+    return init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard", "tensor"))
+
+
+class ShardedEngine:
+    """Runs steps on a model that lies in shards.
+
+    Args:
+        parts: what every engine is made of; the model must be a `MaskedLM`.
+        config: how to shard.
+        world: the processes of the run.
+
+    Raises:
+        ConfigError: ranks, model or optimiser cannot be dealt out so.
+    """
+
+    equal_micro_batches = True
+
+    def __init__(self, parts: EngineParts, config: ParallelConfig, world: World) -> None:
+        if not getattr(parts.make_optimizer, "elementwise", False):
+            raise ConfigError(
+                '"optimizer.name" is one that needs whole matrices, which lie in shards with '
+                "parallel.engine=fsdp2; set optimizer.name=adamw or parallel.engine=ddp"
+            )
+        model = parts.model
+        assert isinstance(model, MaskedLM)
+        self.world, self.max_grad_norm = world, parts.max_grad_norm
+        self.model: nn.Module = model
+        if parts.device == "cpu":
+            keep_large_buffers()
+        self.scaler = LossScaler() if parts.precision == "fp16" else None
+        mesh = _make_mesh(config, world, parts.device)
+        self._tensor_group = mesh["tensor"].get_group() if world.tensor > 1 else None
+        if world.tensor > 1:
+            model.to(parts.device)
+            share_layers(model, mesh["tensor"], world)
+        self._partial = sorted(partial_parameters(model)) if world.tensor > 1 else []
+        parts.prepare(model)
+        _shard(model, mesh, config, parts.precision)
+        self.named: dict[str, DTensor] = dict(self.model.named_parameters())  # type: ignore[arg-type]
+        self.masters = {name: nn.Parameter(_local(weight)) for name, weight in self.named.items()}
+        self.optimizer = parts.make_optimizer(self.masters.items())
+        self._make_state()
+
+    @torch.no_grad()
+    def _make_state(self) -> None:
+        """Let the optimiser allocate its state, so that it can be loaded."""
+        set_rate(self.optimizer, 0.0)
+        for master in self.masters.values():
+            master.grad = torch.zeros_like(master)
+        self.optimizer.step()
+        for master in self.masters.values():
+            master.grad = None
+            forget_step(self.optimizer.state[master])
+
+    def forward_backward(
+        self, objective: Objective, batch: Any, totals: Mapping[str, int], *, last: bool
+    ) -> dict[str, float]:
+        """Add the gradient of each `loss_sum / total`; sums of ranks are dealt out layer by layer."""
+        losses, sums = objective(self.model, batch, train=True)
+        scale = 1.0 if self.scaler is None else self.scaler.scale
+        loss = torch.stack([value / totals[name] for name, value in losses.items()]).sum()
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        return read_sums(losses, sums)
+
+    @torch.no_grad()
+    def forward(self, objective: Objective, batch: Any) -> dict[str, float]:
+        """The sums with `loss_sum`, without a gradient."""
+        return read_sums(*objective(self.model, batch, train=False))
+
+    def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
+        """Clip by the norm of the whole gradient, and change the shards; or nothing, with a reason."""
+        scale = 1.0 if self.scaler is None else self.scaler.scale
+        grads = {name: _local(weight.grad) for name, weight in self.named.items() if weight.grad is not None}
+        if self._tensor_group is not None:
+            partial = [grads[name] for name in self._partial if name in grads]
+            sum_partial_gradients(partial, self._tensor_group)
+        norms = self._norms(grads, scale)
+        reason = None
+        if self.scaler is not None:
+            reason = self.scaler.update(accept_finite(norms) is not None)
+        reason = reason or accept(norms)
+        if reason is None:
+            clip = self.max_grad_norm / norms.total if 0 < self.max_grad_norm < norms.total else 1.0
+            self._apply(grads, lr, clip / scale)
+        for weight in self.named.values():
+            weight.grad = None
+        return StepOutcome(norms, reason)
+
+    def _norms(self, grads: Mapping[str, Tensor], scale: float) -> GradientNorms:
+        """Norms over all ranks; what several ranks hold alike counts once."""
+        squares = dict.fromkeys(GROUPS, 0.0)
+        found: list[float] = accurate_norms(list(grads.values())).tolist()
+        for (name, _), norm in zip(grads.items(), found, strict=True):
+            squares[group_of(name)] += (norm / scale) ** 2 / _copies(self.named[name])
+        rows = self.world.exchange(list(squares.values()))
+        totals = [sum(column) for column in zip(*rows, strict=True)]
+        present = {group_of(name) for name in grads}
+        groups = {
+            group: math.sqrt(total) for group, total in zip(squares, totals, strict=True) if group in present
+        }
+        return GradientNorms(math.sqrt(sum(totals)), groups)
+
+    @torch.no_grad()
+    def _apply(self, grads: Mapping[str, Tensor], lr: float, factor: float) -> None:
+        if factor != 1:
+            torch._foreach_mul_(list(grads.values()), factor)
+        for name, master in self.masters.items():
+            # Shards may have moved since, as when they are kept on the CPU.
+            master.data, master.grad = _local(self.named[name]), grads.get(name)
+        set_rate(self.optimizer, lr)
+        self.optimizer.step()
+        for master in self.masters.values():
+            master.grad = None
+
+    def state(self) -> dict[str, Any]:
+        """Shards of weights and optimiser state by parameter name."""
+        optimizer = {
+            name: {key: self._whole(name, value) for key, value in self.optimizer.state[master].items()}
+            for name, master in self.masters.items()
+        }
+        found: dict[str, Any] = {
+            "model": {name: weight.detach() for name, weight in self.named.items()},
+            "optimizer": optimizer,
+        }
+        if self.scaler is not None:
+            found["scaler"] = {name: torch.tensor(value) for name, value in self.scaler.state().items()}
+        return found
+
+    def _whole(self, name: str, value: Any) -> Any:
+        """A local tensor of the optimiser as a shard of a whole one, cut as the parameter is."""
+        weight = self.named[name]
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            return value
+        return DTensor.from_local(
+            value,
+            weight.device_mesh,
+            weight.placements,
+            run_check=False,
+            shape=weight.shape,
+            stride=weight.stride(),
+        )
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state that is sharded as `state()` is.
+
+        Raises:
+            CheckpointError: a weight is missing, has another shape, or is not of this model.
+        """
+        remedy = "resume with the model that the run began with"
+        extra = sorted(state["model"].keys() - self.named.keys())
+        if extra:
+            raise CheckpointError(f"{extra[0]} of the checkpoint is not in the model; {remedy}")
+        for name, weight in self.named.items():
+            found = state["model"].get(name)
+            if found is None or found.shape != weight.shape:
+                said = "missing" if found is None else f"of shape {tuple(found.shape)}"
+                raise CheckpointError(
+                    f"{name} is {said} in the checkpoint, expected {tuple(weight.shape)}; {remedy}"
+                )
+            _local(weight).copy_(_local(found))
+            mine = self.optimizer.state[self.masters[name]]
+            for key, value in state.get("optimizer", {}).get(name, {}).items():
+                if isinstance(mine.get(key), Tensor):
+                    mine[key].copy_(_local(value))
+                else:
+                    mine[key] = value
+        if self.scaler is not None and "scaler" in state:
+            self.scaler.load(state["scaler"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole fp32 weights on the CPU of rank 0, put together one after the other."""
+        found = {}
+        for name, weight in self.named.items():
+            whole: Tensor = weight.full_tensor().detach()
+            if self.world.is_main:
+                found[name] = whole.cpu()
+        return found
+
+
+def _shard(model: MaskedLM, mesh: DeviceMesh, config: ParallelConfig, precision: str) -> None:
+    """Shard each layer for itself, and what is left together."""
+    dims = ("replicate", "shard") if config.replicas > 1 else "shard"
+    policy = MixedPrecisionPolicy(
+        param_dtype=_DTYPES[precision],
+        reduce_dtype=torch.float32 if config.reduce_precision == "fp32" else torch.bfloat16,
+    )
+    offload = (
+        CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda") if config.cpu_offload else OffloadPolicy()
+    )
+    modules: Iterable[nn.Module] = [*model.encoder.layers, model]
+    for module in modules:
+        kept = module is model or not config.reshard_after_forward
+        fully_shard(
+            module,
+            mesh=mesh[dims],
+            reshard_after_forward=not kept,
+            mp_policy=policy,
+            offload_policy=offload,
+        )
+        assert isinstance(module, FSDPModule)
+        # Losses are divided by the targets of all ranks already.
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    local: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local.detach()
+
+
+def _copies(weight: DTensor) -> int:
+    """How many ranks hold the same shard."""
+    sizes = zip(weight.placements, weight.device_mesh.shape, strict=True)
+    return math.prod(size for placement, size in sizes if placement.is_replicate())

@@ -1,0 +1,250 @@
+"""Launches on this machine, with workers that end in every way there is."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from maskwright.core.errors import ConfigError
+from maskwright.jobs.launching import LaunchPlan, Machines
+from maskwright.jobs.launching.network import interface_of, local_address, split_address
+
+# What a worker does is said by the file `plan`: one line for each start, one word for each rank.
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+attempt = len(list(folder.glob(f"started-{rank}-*")))
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+(folder / f"started-{rank}-{attempt}").write_text(
+    os.environ["WORLD_SIZE"] + " " + os.environ["OMP_NUM_THREADS"] + " " + str(os.getpid())
+)
+word = (folder / "plan").read_text().splitlines()[attempt].split()[rank]
+print(f"rank {rank} attempt {attempt} 你好", flush=True)
+if word == "wait":
+    end = time.monotonic() + 60
+    while not asked and time.monotonic() < end:
+        time.sleep(0.02)
+    word = "3" if asked else "1"
+if word == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+if word != "0":
+    print(f"rank {rank}: error: this is {word}", file=sys.stderr, flush=True)
+sys.exit(int(word))
+"""
+LAUNCHER = """
+import sys
+from pathlib import Path
+from maskwright.core.errors import MaskwrightError
+from maskwright.core.log import set_up_logging
+from maskwright.jobs.launching import LaunchPlan, Machines
+from maskwright.jobs.launching.local import Meeting, run_workers
+folder, restarts, nodes, node_rank, port = sys.argv[1], *map(int, sys.argv[2:6])
+set_up_logging()
+plan = LaunchPlan((), Path(folder) / "run", "test", Machines(nodes, 2 // nodes), restarts)
+command = [sys.executable, folder + "/worker.py", folder]
+try:
+    ending = run_workers(command, plan, Meeting(node_rank, "127.0.0.1", port))
+    print(ending.verdict, dict(ending.codes), ending.restarts, ending.asked, ending.told)
+    ending.check()
+except MaskwrightError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+PATIENCE = 100
+
+
+def start(folder, plan, *, restarts=0, nodes=1, node_rank=0, port=0):
+    folder.mkdir(exist_ok=True)
+    (folder / "plan").write_text(plan)
+    (folder / "worker.py").write_text(WORKER)
+    arguments = [str(folder), str(restarts), str(nodes), str(node_rank), str(port)]
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def wait_for(paths):
+    end = time.monotonic() + PATIENCE
+    while not all(path.exists() and path.read_text() for path in paths):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_all(folder, plans):
+    """Launch at the same time, and wait for all."""
+    running = {name: start(folder / name, plan, restarts=count) for name, (plan, count) in plans.items()}
+    return {name: finish(process) for name, process in running.items()}
+
+
+@pytest.mark.distributed
+def test_well_and_refused(tmp_path):
+    results = run_all(tmp_path, {"well": ("0 0", 0), "refused": ("0 2", 3)})
+
+    code, out, err = results["well"]
+    assert (code, err) == (0, "")
+    assert out == "rank 0 attempt 0 你好\nfinished {} 0 None False\n"
+    [folder] = (tmp_path / "well" / "run" / "logs").iterdir()
+    assert (folder / "attempt-0" / "rank-1.out").read_text("utf-8") == "rank 1 attempt 0 你好\n"
+    size, threads, _ = (tmp_path / "well" / "started-1-0").read_text().split()
+    assert size == "2"
+    assert int(threads) >= 1
+
+    code, out, err = results["refused"]
+    assert code == 2
+    assert "refused {1: 2} 0 None False" in out
+    assert err.count("\n") == 1
+    assert err.startswith("error: rank 1 ended with exit code 2: this is 2; the logs of all ranks are in ")
+    assert not (tmp_path / "refused" / "started-0-1").exists()
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_stopped_and_crashed(tmp_path):
+    results = run_all(tmp_path, {"stopped": ("3 3", 3), "crashed": ("0 1\n0 1", 1)})
+
+    code, out, err = results["stopped"]
+    assert code == 3
+    assert out.splitlines()[-1].endswith(" 0 None True")
+    assert err.splitlines() == [
+        "rank 0: error: this is 3",
+        "error: stopped by a signal to its workers after saving",
+    ]
+    assert not (tmp_path / "stopped" / "started-0-1").exists()
+
+    code, out, err = results["crashed"]
+    assert code == 1
+    assert "restart 1 of 1" in err
+    assert "error: rank 1 ended with exit code 1, after 1 restart: this is 1; the logs" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "crashed" / "started-0-1").exists()
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.fault
+def test_kills_and_signals(tmp_path):
+    """A worker is killed and all start again; the launcher is asked to stop and its workers save."""
+    killed = start(tmp_path / "killed", "wait kill\n0 0", restarts=2)
+    asked = {
+        name: start(tmp_path / name, "wait wait", restarts=2) for name in ("SIGTERM", "SIGINT", "SIGUSR1")
+    }
+    for name, process in asked.items():
+        wait_for([tmp_path / name / f"started-{rank}-0" for rank in (0, 1)])
+        process.send_signal(getattr(signal, name))
+
+    code, out, err = finish(killed)
+    assert code == 0
+    assert "rank 1 was killed by SIGKILL (perhaps for its memory); all ranks start again" in err
+    assert "restart 1 of 2" in err
+    assert out.splitlines()[-2:] == ["rank 0 attempt 1 你好", "finished {} 1 None False"]
+    for name, process in asked.items():
+        code, out, err = finish(process)
+        assert code == 3
+        assert f" 0 {name} True" in out
+        assert err.splitlines()[-1] == f"error: stopped by {name} after saving"
+        assert not (tmp_path / name / "started-0-1").exists()
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.fault
+def test_two_machines(tmp_path):
+    """Two launchers meet; one of them loses its worker, and both start again. One that refuses ends both."""
+    port, folder = free_port(), tmp_path / "both"
+    both = [
+        start(folder, "wait kill\n0 0", restarts=2, nodes=2, node_rank=rank, port=port) for rank in (0, 1)
+    ]
+    lonely = start(tmp_path / "lonely", "0 0", nodes=2, node_rank=0, port=free_port())
+    results = [finish(process) for process in both]
+    assert [code for code, _, _ in results] == [0, 0]
+    assert sum("rank 0 attempt 1 你好" in out for _, out, _ in results) == 1
+    assert len(list((folder / "run" / "logs").iterdir())) == 2
+
+    port = free_port()
+    both = [start(tmp_path / "no", "1 2", restarts=2, nodes=2, node_rank=n, port=port) for n in (0, 1)]
+    results = sorted(finish(process) for process in both)
+    assert [code for code, _, _ in results] == [1, 2]
+    assert f"the 2 machines of the run did not meet at 127.0.0.1:{port} (Rendezvous" in results[0][2]
+    assert "error: rank 1 ended with exit code 2: this is 2;" in results[1][2]
+    assert not any("Traceback" in err for _, _, err in results)
+
+    wait_for_folder(tmp_path / "lonely" / "run" / "logs")
+    lonely.send_signal(signal.SIGTERM)
+    code, _, err = finish(lonely)
+    assert code == 3
+    assert "stopped by SIGTERM while waiting for the other machines" in err
+
+
+def wait_for_folder(folder):
+    end = time.monotonic() + PATIENCE
+    while not (folder.exists() and any(folder.iterdir())):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+class TestAddress:
+    """Where machines meet."""
+
+    def test_forms(self):
+        assert split_address("node-1:29500") == ("node-1", 29500)
+        assert split_address("[fe80::1]:29500") == ("fe80::1", 29500)
+
+    @pytest.mark.parametrize("text", ["node-1", ":29500", "node-1:", "node-1:0", "node-1:65536", "node-1:x"])
+    def test_wrong_forms(self, text):
+        with pytest.raises(
+            ConfigError, match=r"--address is .*, expected HOST:PORT with a port from 1 to 65535"
+        ):
+            split_address(text)
+
+    def test_the_way_to_the_first(self):
+        assert local_address("first", 29500, 0) == "first"
+        assert local_address("127.0.0.1", 29500, 1) == "127.0.0.1"
+        with pytest.raises(
+            ConfigError, match=r"--address names no\.such\.host\.invalid, which cannot be reached"
+        ):
+            local_address("no.such.host.invalid", 29500, 1)
+
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux")
+    def test_interface(self):
+        assert interface_of("127.0.0.1") == "lo"
+        assert interface_of("192.0.2.77") is None
+
+
+def test_variables(monkeypatch):
+    from maskwright.jobs.launching import local
+
+    monkeypatch.setattr(local, "available_cores", lambda: 9)
+    plan = LaunchPlan((), Path("r"), "r", Machines(1, 4))
+    made = local.worker_environment(plan, local.Meeting(), {})
+    assert made == {
+        "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "OMP_NUM_THREADS": "2",
+    }
+    assert "OMP_NUM_THREADS" not in local.worker_environment(plan, local.Meeting(), {"OMP_NUM_THREADS": "7"})
+    two = local.worker_environment(
+        LaunchPlan((), Path("r"), "r", Machines(2, 16)), local.Meeting(0, "127.0.0.1", 1), {}
+    )
+    assert two["OMP_NUM_THREADS"] == "1"
