@@ -43,8 +43,18 @@ GROUPS = (
     "ours documents",
     "hf documents",
     "loader",
+    "ddp base",
+    "fsdp2 base",
     "hf large cudnn",
 )
+# What torchrun sets for a single process.
+ALONE = {
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29571",
+}
 
 
 def _blocks(step: Callable[[int], None], options: argparse.Namespace) -> list[float]:
@@ -64,12 +74,13 @@ def _blocks(step: Callable[[int], None], options: argparse.Namespace) -> list[fl
     return seconds
 
 
-def _engine(shape: Shape, dropout: float, options: argparse.Namespace) -> Any:
+def _engine(shape: Shape, dropout: float, options: argparse.Namespace, name: str, world: Any) -> Any:
     from maskwright.model.acceleration import accelerate_model
     from maskwright.model.config import EncoderConfig
     from maskwright.model.encoder import initialize
     from maskwright.model.heads import MaskedLM
-    from maskwright.parallel.single import SingleEngine
+    from maskwright.parallel.config import ParallelConfig
+    from maskwright.parallel.factory import EngineParts, make_engine
     from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
 
     config = EncoderConfig(
@@ -82,9 +93,15 @@ def _engine(shape: Shape, dropout: float, options: argparse.Namespace) -> Any:
     model = MaskedLM(config)
     initialize(model, 0, config.initializer_range)
     factory = optimizer_factory(OptimizerConfig())
-    engine = SingleEngine(model, factory, options.device, options.precision, 1.0)
-    accelerate_model(engine.model, compile=options.compile)
-    return engine
+    parts = EngineParts(
+        model,
+        factory,
+        options.device,
+        options.precision,
+        1.0,
+        lambda model: accelerate_model(model, compile=options.compile),
+    )
+    return make_engine(ParallelConfig(engine=name), parts, world)
 
 
 def _objective(model: Any, batch: SimpleNamespace, *, train: bool) -> Any:
@@ -121,24 +138,36 @@ def _ready(shape: Shape, options: argparse.Namespace, *, documents: bool) -> lis
     return ready
 
 
-def _ours(size: str, options: argparse.Namespace, *, documents: bool) -> Iterator[dict[str, Any]]:
+def _ours(
+    size: str, options: argparse.Namespace, *, documents: bool, name: str = "single"
+) -> Iterator[dict[str, Any]]:
+    from maskwright.parallel.world import open_world
+
     shape = shape_of(size, options)
     batches = _ready(shape, options, documents=documents)
-    for dropout in (0.0, 0.1):
-        yield {"dropout": dropout, **_train(shape, dropout, batches, options)}
+    if name != "single":
+        os.environ.update(ALONE)
+    with open_world(options.device, 600.0) as world:
+        for dropout in (0.0, 0.1):
+            yield {"dropout": dropout, **_train(shape, dropout, batches, options, name, world)}
 
 
 def _train(
-    shape: Shape, dropout: float, batches: list[SimpleNamespace], options: argparse.Namespace
+    shape: Shape,
+    dropout: float,
+    batches: list[SimpleNamespace],
+    options: argparse.Namespace,
+    name: str,
+    world: Any,
 ) -> dict[str, Any]:
     """Some steps of one model, and one more step in its two parts."""
     from maskwright.training.device import wait_for_device
 
-    engine = _engine(shape, dropout, options)
+    engine = _engine(shape, dropout, options, name, world)
 
     def forward_backward(number: int) -> None:
         batch = batches[number % NUM_BATCHES]
-        engine.forward_backward(_objective, batch, batch.targets)
+        engine.forward_backward(_objective, batch, batch.targets, last=True)
 
     def step(number: int) -> None:
         forward_backward(number)
@@ -242,6 +271,8 @@ def _run_group(options: argparse.Namespace) -> None:
         "limits": lambda: _limits(options),
         "loader": lambda: _loader(options),
         "ours": lambda: _ours(size, options, documents=documents),
+        "ddp": lambda: _ours(size, options, documents=documents, name="ddp"),
+        "fsdp2": lambda: _ours(size, options, documents=documents, name="fsdp2"),
         "hf": lambda: _hf(size, options, documents=documents, cudnn="cudnn" in words),
     }[words[0]]()
     for result in results:
@@ -329,6 +360,11 @@ def _notes(found: dict[str, list[dict[str, Any]]]) -> list[str]:
         for (group, dropout), speed in speeds.items()
         for other in (group.replace("ours", "hf"), group.replace("ours", "hf") + " cudnn")
         if group.startswith("ours") and (other, dropout) in speeds
+    ]
+    lines += [
+        f"- {group}, dropout {dropout:g}: {speed / speeds['ours base', dropout]:.3f} of ours base"
+        for (group, dropout), speed in speeds.items()
+        if group.startswith(("ddp", "fsdp2")) and ("ours base", dropout) in speeds
     ]
     for one in found.get("limits", []):
         if "peak" in one:

@@ -11,6 +11,7 @@ Source: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277, section 3.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -230,6 +231,8 @@ class ShardedEngine:
     def weights(self) -> dict[str, Tensor]:
         """The whole fp32 weights on the CPU of rank 0, put together one after the other."""
         found = {}
+        # Shards of shares take two gathers each, which is said for every weight otherwise.
+        logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
         for name, weight in self.named.items():
             whole: Tensor = weight.full_tensor().detach()
             if self.world.is_main:

@@ -42,6 +42,9 @@ def _where(inputs: Inputs) -> str:
         where = f" on {len(gpus)} GPU{'s' if len(gpus) > 1 else ''}"
     else:
         where = f" on {grouped(cores)} CPU core{'s' if cores != 1 else ''}" if cores is not None else ""
+    processes = number(inputs.summary.get("processes"))
+    if processes is not None and processes > 1:
+        where += f", in the end by {grouped(processes)} processes ({inputs.summary.get('engine')})"
     return where + (f", in {precision}" if isinstance(precision, str) and precision else "")
 
 

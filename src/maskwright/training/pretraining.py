@@ -181,7 +181,7 @@ def _run(
         profiler.close()
         setting.training.data.place.close()
     weights = engine.weights()
-    return _finish(setting, weights, result, peak * world.size, folder) if world.is_main else {}
+    return _finish(setting, weights, result, peak * world.size, folder, world) if world.is_main else {}
 
 
 def _watchers(setting: PretrainSetting, folder: Path, hooks: Sequence[Hook]) -> list[Hook]:
@@ -230,7 +230,12 @@ def _announce(setting: PretrainSetting, num_parameters: int, peak: float, world:
 
 
 def _finish(
-    setting: PretrainSetting, weights: dict[str, Tensor], result: Record, peak: float, folder: Path
+    setting: PretrainSetting,
+    weights: dict[str, Tensor],
+    result: Record,
+    peak: float,
+    folder: Path,
+    world: World,
 ) -> Record:
     config, tokenizer = setting.config, setting.tokenizer
     final = MaskedLM(setting.shape)
@@ -258,6 +263,8 @@ def _finish(
         "matrix_peak_flops": peak,
         "peak_memory_bytes": peak_memory_bytes(),
         "precision": setting.precision,
+        "processes": world.size,
+        "engine": config.parallel.resolve(world.size),
         "data_fingerprint": setting.manifest.fingerprint,
         "machine": describe_machine(),
         "versions": library_versions(VERSIONS),

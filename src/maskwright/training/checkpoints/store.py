@@ -333,11 +333,11 @@ class Checkpoints:
         path, world = self.path(step), self.world
         manifest = tell_all(world, lambda: read_manifest(path))
         entries = sorted(read_entries(manifest), key=lambda entry: -entry.num_bytes)
-        remedy = REMEDY if world.size == 1 else f"{REMEDY}; {_SHARED}"
 
         def check() -> None:
             for entry in entries[world.rank :: world.size]:
-                check_file(path, entry, remedy)
+                lost = world.size > 1 and not (path / entry.path).exists()
+                check_file(path, entry, f"{REMEDY}; {_SHARED}" if lost else REMEDY)
 
         _all_do(world, check)
         if template is None:

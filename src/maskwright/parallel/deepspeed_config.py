@@ -1,0 +1,170 @@
+"""The `ds_config.json` of a run: the user's own, with what the recipe decides put in its place.
+
+The recipe stays in charge of what a step is. A value of the file that says something else is refused, all
+of them at once; "auto" and what the file leaves out are filled in. Costs the reading of one small file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ConfigError
+from .config import ParallelConfig
+
+__all__ = ["StepPlan", "make_deepspeed_config"]
+
+_AUTO = "auto"
+# They change what a step computes, or split the ranks in a way that the recipe knows nothing of.
+_FOREIGN = (
+    "autotuning",
+    "compression_training",
+    "curriculum_learning",
+    "data_efficiency",
+    "elasticity",
+    "hybrid_engine",
+    "pipeline",
+    "progressive_layer_drop",
+    "quantize_training",
+    "sparse_attention",
+    "sparse_gradients",
+    "tensor_parallel",
+    "torch_autocast",
+)
+_HALF = ("fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What the recipe says of a step.
+
+    Attributes:
+        precision: `fp32`, `bf16` or `fp16`.
+        max_grad_norm: gradients are scaled down to this norm; 0 turns that off.
+        num_processes: processes that see different samples.
+        sequences: sequences of one optimiser step; None where it is not known here.
+        micro_sequences: sequences computed at a time by a process; None where it is not known here.
+    """
+
+    precision: str
+    max_grad_norm: float
+    num_processes: int
+    sequences: int | None = None
+    micro_sequences: int | None = None
+
+
+def make_deepspeed_config(parallel: ParallelConfig, plan: StepPlan) -> dict[str, Any]:
+    """The config that DeepSpeed is started with.
+
+    Args:
+        parallel: names the file, or the stage and whether to offload.
+        plan: what the recipe says.
+
+    Returns:
+        A config of our own making; the accumulation in it is 1, since the engine sets its boundaries itself.
+
+    Raises:
+        ConfigError: the file cannot be read, or contradicts the recipe.
+    """
+    path = parallel.deepspeed_config
+    given = {"zero_optimization": {"stage": parallel.zero_stage}} if path is None else _read(Path(path))
+    conflicts = list(_conflicts(given, plan))
+    if conflicts:
+        raise ConfigError(
+            f"{path} contradicts the recipe, which decides what a step is:\n  " + "\n  ".join(conflicts)
+        )
+    found: dict[str, Any] = _without_auto(given)
+    zero = found.setdefault("zero_optimization", {})
+    stage = zero.setdefault("stage", 0)
+    if stage not in (0, 1, 2, 3):
+        raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}, expected 0, 1, 2 or 3")
+    if stage == 0 and plan.precision != "fp32":
+        raise ConfigError(
+            f"ZeRO stage 0 is here for fp32 only, but the precision is {plan.precision}; set "
+            "parallel.zero_stage=1, or parallel.engine=ddp, which shards nothing either"
+        )
+    if parallel.cpu_offload and stage:
+        zero.setdefault("offload_optimizer", {"device": "cpu"})
+        if stage == 3:
+            zero.setdefault("offload_param", {"device": "cpu"})
+    for key in ("optimizer", "scheduler", "gradient_clipping", "bfloat16", "train_batch_size", *_HALF):
+        found.pop(key, None)
+    if plan.precision != "fp32":
+        # The engine scales losses itself, so DeepSpeed's scale stays 1.
+        found[plan.precision] = {"enabled": True} | ({"loss_scale": 1} if plan.precision == "fp16" else {})
+        if stage >= 2:
+            found.setdefault("data_types", {}).setdefault("grad_accum_dtype", "fp32")
+    return found | {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); set parallel.deepspeed_config to a ds_config.json"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}; correct it") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} is a {type(found).__name__}, expected an object with DeepSpeed's settings")
+    for key in ("zero_optimization", "data_types", "bfloat16", *_HALF):
+        if not isinstance(found.get(key, {}), dict):
+            raise ConfigError(f"{path}: {key} is {found[key]!r}, expected an object")
+    return found
+
+
+def _conflicts(given: Mapping[str, Any], plan: StepPlan) -> Iterator[str]:
+    """A line for each value that says something else than the recipe."""
+    for key, (mine, source) in _numbers(plan).items():
+        said = given.get(key, _AUTO)
+        if said in (_AUTO, mine):
+            continue
+        if mine is None:
+            yield f'{key} is {said!r}, the recipe has {source}; remove it or write "auto"'
+        else:
+            yield f'{key} is {said!r}, the recipe says {mine!r} ({source}); change one, or write "auto"'
+    for key in ("bfloat16", *_HALF):
+        said, mine = given.get(key, {}).get("enabled", _AUTO), plan.precision == key.replace("bfloat", "bf")
+        if said not in (_AUTO, mine):
+            yield (
+                f"{key}.enabled is {said!r}, the recipe says {mine} (precision={plan.precision}); "
+                'change one, or write "auto"'
+            )
+    for key in ("optimizer", "scheduler"):
+        parameters = given.get(key, {}).get("params", {}) if isinstance(given.get(key, {}), dict) else None
+        fixed = parameters is None or any(value != _AUTO for value in parameters.values())
+        if key in given and given[key] != _AUTO and fixed:
+            yield f"{key} is {json.dumps(given[key])}, the recipe has its own ({key}); remove it"
+    for key in _FOREIGN:
+        said = given.get(key)
+        if said not in (None, False, _AUTO) and not (isinstance(said, dict) and said.get("enabled") is False):
+            yield f"{key} is {json.dumps(said)}, the recipe has nothing like it; remove it"
+
+
+def _numbers(plan: StepPlan) -> dict[str, tuple[float | None, str]]:
+    """Keys of which the recipe knows the value, and where it stands."""
+    micro, sequences, accumulation = plan.micro_sequences, plan.sequences, None
+    if micro is not None and sequences is not None:
+        accumulation = -(-sequences // (micro * plan.num_processes))
+    return {
+        "train_batch_size": (sequences, "batch.sequences"),
+        "train_micro_batch_size_per_gpu": (micro, "batch.micro_sequences"),
+        "gradient_accumulation_steps": (accumulation, "batch.sequences over micro-batches of all processes"),
+        "gradient_clipping": (plan.max_grad_norm, "max_grad_norm"),
+    }
+
+
+def _without_auto(value: Any) -> Any:
+    """The same without what says "auto": DeepSpeed's own defaults take its place."""
+    if isinstance(value, dict):
+        return {key: _without_auto(inner) for key, inner in value.items() if inner != _AUTO}
+    return value
