@@ -45,16 +45,33 @@ def _library(device: str) -> Any:
     """
     if device == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    # It reports every default at this level, on every rank.
-    os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "warning")
     try:
         library = importlib.import_module("deepspeed")
     except ImportError as error:
         raise MissingDependencyError(
             "deepspeed", "deepspeed", "run with parallel.engine=deepspeed"
         ) from error
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # It reports every default on every rank, and warns of the steps that we refuse.
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     return library
+
+
+class _Called:
+    """The model for objectives: a call goes through DeepSpeed, everything else is the model's own.
+
+    Args:
+        engine: of DeepSpeed; it has attributes such as `config` that hide those of the model.
+        model: as it was given.
+    """
+
+    def __init__(self, engine: Any, model: nn.Module) -> None:
+        self._engine, self._model = engine, model
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self._engine(*inputs, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
 
 class DeepSpeedEngine:
@@ -101,10 +118,11 @@ class DeepSpeedEngine:
         # Some of what follows steps without a gradient; decay must not change weights then.
         set_rate(self.optimizer, 0.0)
         if self.stage == 3:
-            _mark_leaves(library, self.model)
+            _tell_owners(library, self.model)
         self.engine: Any
         self.engine, *_ = library.initialize(model=self.model, optimizer=self.optimizer, config=setting)
         self.zero = self.engine.optimizer
+        self._called = _Called(self.engine, self.model)
         self._tools = importlib.import_module("deepspeed.utils")
         self._make_state()
 
@@ -138,7 +156,7 @@ class DeepSpeedEngine:
     ) -> dict[str, float]:
         """Add the gradient of each `loss_sum / total`; DeepSpeed averages over ranks, `step` undoes that."""
         self.engine.set_gradient_accumulation_boundary(last)
-        losses, sums = objective(self.engine, batch, train=True)
+        losses, sums = objective(self._called, batch, train=True)
         scale = 1.0 if self.scaler is None else self.scaler.scale
         loss = torch.stack([value / totals[name] for name, value in losses.items()]).sum()
         self.engine.backward(loss * scale, scale_wrt_gas=False)
@@ -147,7 +165,7 @@ class DeepSpeedEngine:
     @torch.no_grad()
     def forward(self, objective: Objective, batch: Any) -> dict[str, float]:
         """The sums with `loss_sum`, without a gradient."""
-        return read_sums(*objective(self.engine, batch, train=False))
+        return read_sums(*objective(self._called, batch, train=False))
 
     @torch.no_grad()
     def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
@@ -299,10 +317,26 @@ class DeepSpeedEngine:
         value = value.to(self.engine.device)
         if self.stage == 0:
             (weight if key is None else self.optimizer.state[weight][key]).copy_(value)
+        elif self.stage == 3:
+            self._put_shard(weight, key, value.flatten())
         elif key is None:
             self._tools.safe_set_full_fp32_param(weight, value)
         else:
             self._tools.safe_set_full_optimizer_state(weight, value, key)
+
+    def _put_shard(self, weight: Tensor, key: str | None, flat: Tensor) -> None:
+        """This rank's piece; DeepSpeed's own way fails where a tensor is no multiple of the ranks."""
+        if key is None:
+            old = self._tools.safe_get_local_fp32_param(weight)
+        else:
+            old = self._tools.safe_get_local_optimizer_state(weight, key)
+        size = old.numel()
+        mine = flat[self.world.rank * size : (self.world.rank + 1) * size]
+        piece = torch.nn.functional.pad(mine, (0, size - mine.numel()))
+        if key is None:
+            self._tools.safe_set_local_fp32_param(weight, piece)
+        else:
+            self._tools.safe_set_local_optimizer_state(weight, piece, key)
 
     def _put_counts(self, remembered: Mapping[str, Mapping[str, Any]]) -> None:
         """Numbers such as the count of steps; a shard has one for all parameters in it."""
@@ -338,10 +372,15 @@ class DeepSpeedEngine:
         return found
 
 
-def _mark_leaves(library: Any, model: nn.Module) -> None:
-    """Have weights gathered for whole layers: they read those of their parts without calling these."""
+def _tell_owners(library: Any, model: nn.Module) -> None:
+    """Say which weights a module reads without calling the part that holds them.
+
+    They are gathered with the module that reads them. Marking it as a leaf would not do: the gradients of a
+    leaf are collected by a hook that finds no tensor in what layers hand to each other.
+    """
     encoder: Any = model.get_submodule("encoder")
-    parts = {type(encoder.embeddings), *(type(layer) for layer in encoder.layers)}
-    library.utils.set_z3_leaf_modules(model, list(parts))
+    for module in (encoder.embeddings, *encoder.layers):
+        for parameter in module.parameters():
+            library.zero.register_external_parameter(module, parameter)
     # The output weights are the word table, which belongs to a part of the model.
     library.zero.register_external_parameter(model, encoder.embeddings.word.weight)

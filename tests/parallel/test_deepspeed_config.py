@@ -1,0 +1,122 @@
+"""What a user's `ds_config.json` may say, and what is told of all that contradicts the recipe."""
+
+import json
+
+import pytest
+
+from maskwright.core.errors import ConfigError
+from maskwright.parallel.config import ParallelConfig
+from maskwright.parallel.deepspeed_config import StepPlan, make_deepspeed_config
+
+PLAN = StepPlan("fp32", 1.0, 2, sequences=64, micro_sequences=8)
+
+
+@pytest.fixture
+def make(tmp_path):
+    def made(given, plan=PLAN, **options):
+        path = tmp_path / "ds_config.json"
+        path.write_text(given if isinstance(given, str) else json.dumps(given))
+        parallel = ParallelConfig(engine="deepspeed", deepspeed_config=str(path), **options)
+        return make_deepspeed_config(parallel, plan)
+
+    return made
+
+
+def test_without_a_file_the_stage_is_that_of_the_recipe():
+    found = make_deepspeed_config(ParallelConfig(engine="deepspeed", zero_stage=1), PLAN)
+    assert found["zero_optimization"] == {"stage": 1}
+    assert found["gradient_accumulation_steps"] == found["train_micro_batch_size_per_gpu"] == 1
+    assert "gradient_clipping" not in found
+
+
+def test_offloading(make):
+    parallel = ParallelConfig(engine="deepspeed", zero_stage=3, cpu_offload=True)
+    zero = make_deepspeed_config(parallel, PLAN)["zero_optimization"]
+    assert zero["offload_optimizer"] == zero["offload_param"] == {"device": "cpu"}
+    own = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": True}}}
+    zero = make(own, cpu_offload=True)["zero_optimization"]
+    assert zero["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
+    assert "offload_param" not in zero
+
+
+def test_what_agrees_is_taken_and_auto_is_filled_in(make):
+    found = make(
+        {
+            "train_batch_size": 64,
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": 4,
+            "gradient_clipping": 1.0,
+            "fp16": {"enabled": "auto"},
+            "bf16": {"enabled": False},
+            "optimizer": {"type": "AdamW", "params": {"lr": "auto"}},
+            "scheduler": "auto",
+            "tensor_parallel": {"enabled": False},
+            "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto", "overlap_comm": True},
+            "wall_clock_breakdown": False,
+        }
+    )
+    assert found["zero_optimization"] == {"stage": 2, "overlap_comm": True}
+    assert found["wall_clock_breakdown"] is False
+    assert not found.keys() & {"optimizer", "scheduler", "fp16", "bf16", "train_batch_size"}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precision_is_that_of_the_recipe(make, precision):
+    found = make({"zero_optimization": {"stage": 2}}, StepPlan(precision, 0.0, 2))
+    assert found[precision]["enabled"] is True
+    assert found["data_types"] == {"grad_accum_dtype": "fp32"}
+    assert found.get("fp16", {"loss_scale": 1})["loss_scale"] == 1
+
+
+def test_every_contradiction_is_named(make):
+    given = {
+        "train_batch_size": 32,
+        "train_micro_batch_size_per_gpu": 16,
+        "gradient_accumulation_steps": 2,
+        "gradient_clipping": 0.5,
+        "bf16": {"enabled": True},
+        "optimizer": {"type": "Adam", "params": {"lr": 1e-3}},
+        "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 9}},
+        "curriculum_learning": {"enabled": True},
+    }
+    with pytest.raises(ConfigError, match="contradicts the recipe") as caught:
+        make(given)
+    first, *lines = str(caught.value).splitlines()
+    assert "ds_config.json contradicts the recipe, which decides what a step is" in first
+    assert [line.split()[0].removesuffix(".enabled") for line in lines] == list(given)
+    assert "train_batch_size is 32, the recipe says 64 (batch.sequences)" in lines[0]
+    assert "gradient_accumulation_steps is 2, the recipe says 4" in lines[2]
+    assert "bf16.enabled is True, the recipe says False (precision=fp32)" in lines[4]
+    assert "the recipe has its own (optimizer); remove it" in lines[5]
+    assert "the recipe has nothing like it; remove it" in lines[7]
+
+
+def test_a_batch_that_cannot_be_compared_is_refused(make):
+    with pytest.raises(ConfigError, match="train_batch_size is 32, the recipe has batch"):
+        make({"train_batch_size": 32}, StepPlan("fp32", 1.0, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[1]", "is a list, expected an object with DeepSpeed's settings"),
+        ({"fp16": 1}, "fp16 is 1, expected an object"),
+        ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage is 4, expected 0, 1, 2 or 3"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(make, given, message):
+    with pytest.raises(ConfigError, match=message):
+        make(given)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    parallel = ParallelConfig(engine="deepspeed", deepspeed_config=str(tmp_path / "none.json"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        make_deepspeed_config(parallel, PLAN)
+
+
+def test_stage_0_is_for_fp32():
+    parallel = ParallelConfig(engine="deepspeed", zero_stage=0)
+    with pytest.raises(ConfigError, match="ZeRO stage 0 is here for fp32 only, but the precision is bf16"):
+        make_deepspeed_config(parallel, StepPlan("bf16", 1.0, 2))
