@@ -169,7 +169,7 @@ def alone():
 def close(mine, others, rtol=1e-5):
     assert mine.keys() == others.keys()
     for name, value in others.items():
-        assert np.allclose(mine[name], value, rtol=rtol, atol=1e-6), name
+        np.testing.assert_allclose(mine[name], value, rtol=rtol, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.slow

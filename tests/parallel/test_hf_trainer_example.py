@@ -29,7 +29,6 @@ def test_the_config_is_zero_2_and_leaves_the_rest_to_the_trainer():
     assert config["gradient_accumulation_steps"] == "auto"
 
 
-@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_train_with_zero_2_and_the_loss_falls(data_folder, tmp_path):
     # Not imported here, where it would change torch for the tests that follow.

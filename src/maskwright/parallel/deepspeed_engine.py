@@ -91,7 +91,13 @@ class DeepSpeedEngine:
     equal_micro_batches = True
 
     def __init__(self, parts: EngineParts, config: ParallelConfig, world: World) -> None:
-        plan = StepPlan(parts.precision, parts.max_grad_norm, world.data_size)
+        plan = StepPlan(
+            parts.precision,
+            parts.max_grad_norm,
+            world.data_size,
+            parts.sequences,
+            parts.micro_sequences,
+        )
         setting = make_deepspeed_config(config, plan)
         self.stage: int = setting["zero_optimization"]["stage"]
         if self.stage and not getattr(parts.make_optimizer, "elementwise", False):
@@ -253,15 +259,12 @@ class DeepSpeedEngine:
         counts = {
             key: value for key, value in kept.items() if not isinstance(value, Tensor) or not value.dim()
         }
-        optimizer = {}
+        optimizer: dict[str, dict[str, Any]] = {}
         for name, weight in self.named.items():
-            own: dict[str, Any] = {
-                key: value.detach().clone().cpu() if isinstance(value, Tensor) else value
-                for key, value in counts.items()
+            # In the same order on all ranks, since each piece is put together by all of them.
+            optimizer[name] = {
+                key: _copied(counts[key]) if key in counts else self._whole(name, weight, key) for key in kept
             }
-            for key in kept.keys() - counts.keys():
-                own[key] = self._whole(name, weight, key)
-            optimizer[name] = {key: own[key] for key in kept}
         found: dict[str, Any] = {
             "model": {name: self._whole(name, weight) for name, weight in self.named.items()},
             "optimizer": optimizer,
@@ -370,6 +373,10 @@ class DeepSpeedEngine:
             if self.world.is_main:
                 found[name] = whole
         return found
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone().cpu() if isinstance(value, Tensor) else value
 
 
 def _tell_owners(library: Any, model: nn.Module) -> None:

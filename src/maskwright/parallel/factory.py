@@ -31,6 +31,8 @@ class EngineParts:
         prepare: compiles, checkpoints activations and changes products of a model that is on its device.
             Each engine calls it once: after layers are shared out (tensor parallel), before weights are
             sharded.
+        sequences: of a step of all ranks, to compare with what a DeepSpeed config says; None where unknown.
+        micro_sequences: likewise, of a micro-batch.
     """
 
     model: nn.Module
@@ -39,6 +41,8 @@ class EngineParts:
     precision: str
     max_grad_norm: float
     prepare: Callable[[nn.Module], None] = lambda model: None
+    sequences: int | None = None
+    micro_sequences: int | None = None
 
 
 def make_engine(config: ParallelConfig, parts: EngineParts, world: World) -> Engine:

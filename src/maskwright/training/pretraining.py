@@ -199,6 +199,8 @@ def _engine(setting: PretrainSetting, model: MaskedLM, world: World) -> Engine:
         setting.precision,
         config.max_grad_norm,
         lambda model: prepare_for_device(model, setting),
+        config.batch.sequences,
+        config.batch.micro_sequences,
     )
     return make_engine(config.parallel, parts, world)
 
