@@ -91,6 +91,42 @@ def test_every_contradiction_is_named(make):
     assert "the recipe has nothing like it; remove it" in lines[7]
 
 
+@pytest.mark.parametrize(
+    ("precision", "given", "message"),
+    [
+        (
+            "fp32",
+            {"zero_optimization": {"stage": 2, "round_robin_gradients": True}},
+            "zero_optimization.round_robin_gradients is true, with which DeepSpeed mistakes one weight",
+        ),
+        (
+            "bf16",
+            {"zero_optimization": {"stage": 1}, "data_types": {"grad_accum_dtype": "fp32"}},
+            "data_types.grad_accum_dtype is 'fp32', which is here for stages 2 and 3; set",
+        ),
+        (
+            "bf16",
+            {"bf16": {"enabled": True, "bf16_master_weights_and_grads": True}},
+            "bf16.bf16_master_weights_and_grads is true, the recipe keeps fp32 weights; remove it",
+        ),
+        ("fp16", {"fp16": {"loss_scale": 128}}, "fp16.loss_scale is 128, the recipe has a dynamic one; set"),
+        ("fp32", {"prescale_gradients": True}, "prescale_gradients is true, the recipe has nothing like it"),
+    ],
+)
+def test_what_the_engine_cannot_follow_is_named(make, precision, given, message):
+    with pytest.raises(ConfigError, match="contradicts the recipe") as caught:
+        make(given, StepPlan(precision, 1.0, 2))
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 1
+    assert lines[0].strip().startswith(message)
+
+
+def test_the_usual_scaling_of_losses_is_taken(make):
+    scaling = {"enabled": True, "loss_scale": 0, "loss_scale_window": 1000, "initial_scale_power": 16}
+    given = {"fp16": scaling, "zero_optimization": {"stage": 2, "round_robin_gradients": False}}
+    assert make(given, StepPlan("fp16", 1.0, 2))["fp16"] == {"enabled": True, "loss_scale": 1}
+
+
 def test_a_batch_that_cannot_be_compared_is_refused(make):
     with pytest.raises(ConfigError, match="train_batch_size is 32, the recipe has batch"):
         make({"train_batch_size": 32}, StepPlan("fp32", 1.0, 2))

@@ -135,6 +135,15 @@ def work(world):
     for stage in (1, 2, 3):
         found = engine(world, stage, "bf16")
         told["bf16", stage] = train(found), whole(found)
+    found = engine(world, 2, "bf16", cpu_offload=True)
+    told["bf16", "offload"] = train(found), whole(found)
+    before = found.state()
+    backward(found, 77)
+    found.step(0.01, lambda norms: "not this one")
+    told["bf16 refused"] = train(found, range(STEPS, STEPS + 2)), whole(found)
+    other = engine(world, 2, "bf16", cpu_offload=True)
+    other.load(before)
+    told["bf16 other"] = train(other, range(STEPS, STEPS + 2)), whole(other)
     found = engine(world)
     broken = objective
     ids = batches(0)[0]
@@ -228,7 +237,7 @@ def test_nan_on_one_rank_stops_the_step_of_all(told):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 2, 3, "offload"])
 def test_bf16_stays_near_fp32(told, alone, stage):
     losses, weights = told[0]["bf16", stage]
     for mine, (_, total, _, _) in zip(losses, alone[0], strict=True):
@@ -237,6 +246,14 @@ def test_bf16_stays_near_fp32(told, alone, stage):
     assert any(
         (torch.from_numpy(value).bfloat16().float().numpy() != value).any() for value in weights.values()
     )
+
+
+@pytest.mark.slow
+def test_a_refused_gradient_is_gone_where_it_was_kept_in_fp32(told):
+    (steps, weights), (others, expected) = told[0]["bf16 refused"], told[0]["bf16 other"]
+    assert [step[1] for step in steps] == [step[1] for step in others]
+    assert weights.keys() == expected.keys()
+    assert all(np.array_equal(weights[name], value) for name, value in expected.items())
 
 
 @pytest.mark.slow
@@ -260,4 +277,14 @@ def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch.setenv("DEEPSPEED_LOG_LEVEL", "warning")
     with pytest.raises(MissingDependencyError, match="deepspeed is not installed"):
-        deepspeed_engine._library("cpu")
+        deepspeed_engine._library("cpu", "fp32")
+
+
+def test_a_precision_that_the_device_lacks_is_refused(monkeypatch):
+    library = pytest.importorskip("deepspeed", reason="deepspeed is not installed")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    kind = type(library.accelerator.get_accelerator())
+    monkeypatch.setattr(kind, "is_fp16_supported", lambda self: False)
+    with pytest.raises(ConfigError, match=r"does not compute on this device \(cpu\); set precision=bf16"):
+        deepspeed_engine._library("cpu", "fp16")
+    assert deepspeed_engine._library("cpu", "fp32") is library

@@ -27,6 +27,7 @@ _FOREIGN = (
     "elasticity",
     "hybrid_engine",
     "pipeline",
+    "prescale_gradients",
     "progressive_layer_drop",
     "quantize_training",
     "sparse_attention",
@@ -35,6 +36,7 @@ _FOREIGN = (
     "torch_autocast",
 )
 _HALF = ("fp16", "bf16")
+_FP32_NAMES = ("torch.float32", "float32", "float", "fp32")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def _conflicts(given: Mapping[str, Any], plan: StepPlan) -> Iterator[str]:
                 f"{key}.enabled is {said!r}, the recipe says {mine} (precision={plan.precision}); "
                 'change one, or write "auto"'
             )
+    yield from _unsupported(given, plan)
     for key in ("optimizer", "scheduler"):
         parameters = given.get(key, {}).get("params", {}) if isinstance(given.get(key, {}), dict) else None
         fixed = parameters is None or any(value != _AUTO for value in parameters.values())
@@ -148,6 +151,30 @@ def _conflicts(given: Mapping[str, Any], plan: StepPlan) -> Iterator[str]:
         said = given.get(key)
         if said not in (None, False, _AUTO) and not (isinstance(said, dict) and said.get("enabled") is False):
             yield f"{key} is {json.dumps(said)}, the recipe has nothing like it; remove it"
+
+
+def _unsupported(given: Mapping[str, Any], plan: StepPlan) -> Iterator[str]:
+    """A line for each value under a heading of DeepSpeed that the engine cannot follow."""
+    zero, types = given.get("zero_optimization", {}), given.get("data_types", {})
+    if zero.get("round_robin_gradients", _AUTO) not in (_AUTO, False):
+        # Without padding it links weights to the shards of others (seen in 0.19.8).
+        yield (
+            "zero_optimization.round_robin_gradients is true, with which DeepSpeed mistakes one weight for "
+            "another in checkpoints; remove it"
+        )
+    accumulation = types.get("grad_accum_dtype")
+    if plan.precision == "bf16" and zero.get("stage") == 1 and accumulation in _FP32_NAMES:
+        yield (
+            f"data_types.grad_accum_dtype is {accumulation!r}, which is here for stages 2 and 3; "
+            "set zero_optimization.stage to 2, or remove it"
+        )
+    for key in ("bfloat16", *_HALF):
+        for name, said in given.get(key, {}).items():
+            if name.endswith("_master_weights_and_grads") and said not in (_AUTO, False):
+                yield f"{key}.{name} is {json.dumps(said)}, the recipe keeps fp32 weights; remove it"
+    scale = given.get("fp16", {}).get("loss_scale", _AUTO)
+    if plan.precision == "fp16" and scale not in (_AUTO, 0):
+        yield f"fp16.loss_scale is {scale!r}, the recipe has a dynamic one; set it to 0"
 
 
 def _numbers(plan: StepPlan) -> dict[str, tuple[float | None, str]]:

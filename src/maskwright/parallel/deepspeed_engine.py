@@ -37,10 +37,11 @@ from .world import World
 __all__ = ["DeepSpeedEngine"]
 
 
-def _library(device: str) -> Any:
+def _library(device: str, precision: str) -> Any:
     """DeepSpeed, with less to say.
 
     Raises:
+        ConfigError: it does not compute in that precision on this device.
         MissingDependencyError: it is not installed.
     """
     if device == "cpu":
@@ -48,11 +49,15 @@ def _library(device: str) -> Any:
     try:
         library = importlib.import_module("deepspeed")
     except ImportError as error:
-        raise MissingDependencyError(
-            "deepspeed", "deepspeed", "run with parallel.engine=deepspeed"
-        ) from error
+        purpose = "run with parallel.engine=deepspeed"
+        raise MissingDependencyError("deepspeed", "deepspeed", purpose) from error
     # It reports every default on every rank, and warns of the steps that we refuse.
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if precision == "fp16" and not library.accelerator.get_accelerator().is_fp16_supported():
+        raise ConfigError(
+            f"precision is fp16, in which DeepSpeed does not compute on this device ({device}); set "
+            "precision=bf16, or another parallel.engine"
+        )
     return library
 
 
@@ -91,13 +96,8 @@ class DeepSpeedEngine:
     equal_micro_batches = True
 
     def __init__(self, parts: EngineParts, config: ParallelConfig, world: World) -> None:
-        plan = StepPlan(
-            parts.precision,
-            parts.max_grad_norm,
-            world.data_size,
-            parts.sequences,
-            parts.micro_sequences,
-        )
+        sizes = (world.data_size, parts.sequences, parts.micro_sequences)
+        plan = StepPlan(parts.precision, parts.max_grad_norm, *sizes)
         setting = make_deepspeed_config(config, plan)
         self.stage: int = setting["zero_optimization"]["stage"]
         if self.stage and not getattr(parts.make_optimizer, "elementwise", False):
@@ -111,7 +111,7 @@ class DeepSpeedEngine:
                 '"parallel.engine" is "deepspeed", which needs a launcher even for one process; start it '
                 "with maskwright launch, or set parallel.engine=single"
             )
-        library = _library(parts.device)
+        library = _library(parts.device, parts.precision)
         if parts.device == "cpu":
             keep_large_buffers()
         self.world, self.max_grad_norm = world, parts.max_grad_norm
@@ -252,6 +252,9 @@ class DeepSpeedEngine:
                 self.zero.step()
             finally:
                 self.zero.check_overflow, self.zero.check_grad_overflow = check, kept
+            # With offloading it keeps what it accumulates in fp32, and would add the next step to it.
+            for index in self.zero.averaged_gradients:
+                self.zero.averaged_gradients[index] = None
 
     def state(self) -> dict[str, Any]:
         """Whole weights and optimiser state by parameter name, on the CPU of every rank."""
