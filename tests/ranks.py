@@ -1,13 +1,16 @@
 """Run a function on several processes that talk to each other, as torchrun would start them.
 
 Each process is fresh, imports the test's module, and meets the others over 127.0.0.1. What a function
-returns must be picklable; what a process raises is raised here, with its rank.
+returns must be picklable, and travels as bytes: a tensor that travelled as torch sends it, as an open
+file of the process that made it, would be lost if that process ended first. What a process raises is
+raised here, with its rank.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
 import socket
 import time
@@ -49,7 +52,7 @@ def _child(
         from maskwright.parallel.world import open_world
 
         with open_world("cpu", 60.0) as world:
-            told.put((rank, function(world, *arguments), None))
+            told.put((rank, pickle.dumps(function(world, *arguments)), None))
     except BaseException:
         told.put((rank, None, traceback.format_exc()))
 
@@ -87,7 +90,7 @@ def run_ranks(
                 continue
             if failure is not None:
                 raise RankError(f"rank {rank}:\n{failure}")
-            results[rank] = value
+            results[rank] = pickle.loads(value)
     finally:
         for process in processes:
             process.join(timeout=10 if len(results) == size else 0)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -23,15 +22,24 @@ import torch
 from torch import Tensor, nn
 
 from ..core.allocator import keep_large_buffers
-from ..core.errors import CheckpointError, ConfigError, MissingDependencyError
+from ..core.errors import ConfigError, MissingDependencyError
 from .config import ParallelConfig
 from .deepspeed_config import StepPlan, make_deepspeed_config
 from .engine import Accept, Objective, StepOutcome, accept_finite
 from .factory import EngineParts
-from .gradient_norms import GROUPS, GradientNorms, accurate_norms, group_of
 from .loss_scaling import LossScaler
 from .masters import forget_step, set_rate
-from .single import read_sums
+from .steps import (
+    check_weights,
+    clipping,
+    judge,
+    load_scaler,
+    norms_of_shards,
+    read_sums,
+    scale_of,
+    scaler_state,
+    sum_losses,
+)
 from .world import World
 
 __all__ = ["DeepSpeedEngine"]
@@ -163,9 +171,7 @@ class DeepSpeedEngine:
         """Add the gradient of each `loss_sum / total`; DeepSpeed averages over ranks, `step` undoes that."""
         self.engine.set_gradient_accumulation_boundary(last)
         losses, sums = objective(self._called, batch, train=True)
-        scale = 1.0 if self.scaler is None else self.scaler.scale
-        loss = torch.stack([value / totals[name] for name, value in losses.items()]).sum()
-        self.engine.backward(loss * scale, scale_wrt_gas=False)
+        self.engine.backward(sum_losses(losses, totals, self.scaler), scale_wrt_gas=False)
         return read_sums(losses, sums)
 
     @torch.no_grad()
@@ -176,35 +182,17 @@ class DeepSpeedEngine:
     @torch.no_grad()
     def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
         """Clip by the norm of the whole gradient, and change the shards; or nothing, with a reason."""
-        scale = (1.0 if self.scaler is None else self.scaler.scale) / self.world.data_size
-        norms = self._norms(scale)
-        reason = None
-        if self.scaler is not None:
-            reason = self.scaler.update(accept_finite(norms) is not None)
-        reason = reason or accept(norms)
+        scale = scale_of(self.scaler) / self.world.data_size
+        # Ranks have pieces of different weights, and only in stage 0 the same ones.
+        copies = dict.fromkeys(self.named, self.world.data_size if self.stage == 0 else 1)
+        norms = norms_of_shards(self.world, self._local_gradients(), copies, scale)
+        reason = judge(norms, self.scaler, accept)
         if reason is None:
-            clip = self.max_grad_norm / norms.total if 0 < self.max_grad_norm < norms.total else 1.0
             set_rate(self.optimizer, lr)
-            self._apply(clip / scale)
+            self._apply(clipping(norms, self.max_grad_norm) / scale)
         else:
             self._refuse()
         return StepOutcome(norms, reason)
-
-    def _norms(self, scale: float) -> GradientNorms:
-        """Norms over all ranks, each of which knows those of its shards."""
-        squares = dict.fromkeys(GROUPS, 0.0)
-        grads = self._local_gradients()
-        copies = self.world.data_size if self.stage == 0 else 1
-        found: list[float] = accurate_norms(list(grads.values())).tolist()
-        for name, norm in zip(grads, found, strict=True):
-            squares[group_of(name)] += (norm / scale) ** 2 / copies
-        rows = self.world.exchange(list(squares.values()))
-        totals = [sum(column) for column in zip(*rows, strict=True)]
-        present = {group_of(name) for name in self.named}
-        groups = {
-            group: math.sqrt(total) for group, total in zip(squares, totals, strict=True) if group in present
-        }
-        return GradientNorms(math.sqrt(sum(totals)), groups)
 
     def _local_gradients(self) -> dict[str, Tensor]:
         """What this rank has of the averaged gradient, by parameter."""
@@ -268,13 +256,8 @@ class DeepSpeedEngine:
             optimizer[name] = {
                 key: _copied(counts[key]) if key in counts else self._whole(name, weight, key) for key in kept
             }
-        found: dict[str, Any] = {
-            "model": {name: self._whole(name, weight) for name, weight in self.named.items()},
-            "optimizer": optimizer,
-        }
-        if self.scaler is not None:
-            found["scaler"] = {name: torch.tensor(value) for name, value in self.scaler.state().items()}
-        return found
+        weights = {name: self._whole(name, weight) for name, weight in self.named.items()}
+        return {"model": weights, "optimizer": optimizer, **scaler_state(self.scaler)}
 
     @torch.no_grad()
     def _whole(self, name: str, weight: Tensor, key: str | None = None) -> Tensor:
@@ -294,17 +277,7 @@ class DeepSpeedEngine:
         Raises:
             CheckpointError: a weight is missing, has another shape, or is not of this model.
         """
-        remedy = "resume with the model that the run began with"
-        extra = sorted(state["model"].keys() - self.shapes.keys())
-        if extra:
-            raise CheckpointError(f"{extra[0]} of the checkpoint is not in the model; {remedy}")
-        for name, shape in self.shapes.items():
-            found = state["model"].get(name)
-            if found is None or found.shape != shape:
-                said = "missing" if found is None else f"of shape {tuple(found.shape)}"
-                raise CheckpointError(
-                    f"{name} is {said} in the checkpoint, expected {tuple(shape)}; {remedy}"
-                )
+        check_weights(state["model"], self.shapes)
         if self.stage == 3:
             # Gathered copies of the old weights must not outlive them.
             self.zero._partition_all_parameters()
@@ -316,8 +289,7 @@ class DeepSpeedEngine:
                     self._put(weight, key, value)
         self._put_counts(remembered)
         self._hand_on()
-        if self.scaler is not None and "scaler" in state:
-            self.scaler.load(state["scaler"])
+        load_scaler(self.scaler, state)
 
     def _put(self, weight: Tensor, key: str | None, value: Tensor) -> None:
         value = value.to(self.engine.device)

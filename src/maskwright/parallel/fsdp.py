@@ -29,15 +29,24 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from ..core.allocator import keep_large_buffers
-from ..core.errors import CheckpointError, ConfigError
+from ..core.errors import ConfigError
 from ..model.heads import MaskedLM
 from .config import ParallelConfig
 from .engine import Accept, Objective, StepOutcome, accept_finite
 from .factory import EngineParts
-from .gradient_norms import GROUPS, GradientNorms, accurate_norms, group_of
 from .loss_scaling import LossScaler
 from .masters import forget_step, set_rate
-from .single import read_sums
+from .steps import (
+    check_weights,
+    clipping,
+    judge,
+    load_scaler,
+    norms_of_shards,
+    read_sums,
+    scale_of,
+    scaler_state,
+    sum_losses,
+)
 from .tensor_parallel import partial_parameters, share_layers, sum_partial_gradients
 from .world import World
 
@@ -117,9 +126,7 @@ class ShardedEngine:
     ) -> dict[str, float]:
         """Add the gradient of each `loss_sum / total`; sums of ranks are dealt out layer by layer."""
         losses, sums = objective(self.model, batch, train=True)
-        scale = 1.0 if self.scaler is None else self.scaler.scale
-        loss = torch.stack([value / totals[name] for name, value in losses.items()]).sum()
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        sum_losses(losses, totals, self.scaler).backward()  # type: ignore[no-untyped-call]
         return read_sums(losses, sums)
 
     @torch.no_grad()
@@ -129,36 +136,19 @@ class ShardedEngine:
 
     def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
         """Clip by the norm of the whole gradient, and change the shards; or nothing, with a reason."""
-        scale = 1.0 if self.scaler is None else self.scaler.scale
+        scale = scale_of(self.scaler)
         grads = {name: _local(weight.grad) for name, weight in self.named.items() if weight.grad is not None}
         if self._tensor_group is not None:
             partial = [grads[name] for name in self._partial if name in grads]
             sum_partial_gradients(partial, self._tensor_group)
-        norms = self._norms(grads, scale)
-        reason = None
-        if self.scaler is not None:
-            reason = self.scaler.update(accept_finite(norms) is not None)
-        reason = reason or accept(norms)
+        copies = {name: _copies(self.named[name]) for name in grads}
+        norms = norms_of_shards(self.world, grads, copies, scale)
+        reason = judge(norms, self.scaler, accept)
         if reason is None:
-            clip = self.max_grad_norm / norms.total if 0 < self.max_grad_norm < norms.total else 1.0
-            self._apply(grads, lr, clip / scale)
+            self._apply(grads, lr, clipping(norms, self.max_grad_norm) / scale)
         for weight in self.named.values():
             weight.grad = None
         return StepOutcome(norms, reason)
-
-    def _norms(self, grads: Mapping[str, Tensor], scale: float) -> GradientNorms:
-        """Norms over all ranks; what several ranks hold alike counts once."""
-        squares = dict.fromkeys(GROUPS, 0.0)
-        found: list[float] = accurate_norms(list(grads.values())).tolist()
-        for (name, _), norm in zip(grads.items(), found, strict=True):
-            squares[group_of(name)] += (norm / scale) ** 2 / _copies(self.named[name])
-        rows = self.world.exchange(list(squares.values()))
-        totals = [sum(column) for column in zip(*rows, strict=True)]
-        present = {group_of(name) for name in grads}
-        groups = {
-            group: math.sqrt(total) for group, total in zip(squares, totals, strict=True) if group in present
-        }
-        return GradientNorms(math.sqrt(sum(totals)), groups)
 
     @torch.no_grad()
     def _apply(self, grads: Mapping[str, Tensor], lr: float, factor: float) -> None:
@@ -178,13 +168,8 @@ class ShardedEngine:
             name: {key: self._whole(name, value) for key, value in self.optimizer.state[master].items()}
             for name, master in self.masters.items()
         }
-        found: dict[str, Any] = {
-            "model": {name: weight.detach() for name, weight in self.named.items()},
-            "optimizer": optimizer,
-        }
-        if self.scaler is not None:
-            found["scaler"] = {name: torch.tensor(value) for name, value in self.scaler.state().items()}
-        return found
+        weights = {name: weight.detach() for name, weight in self.named.items()}
+        return {"model": weights, "optimizer": optimizer, **scaler_state(self.scaler)}
 
     def _whole(self, name: str, value: Any) -> Any:
         """A local tensor of the optimiser as a shard of a whole one, cut as the parameter is."""
@@ -207,26 +192,16 @@ class ShardedEngine:
         Raises:
             CheckpointError: a weight is missing, has another shape, or is not of this model.
         """
-        remedy = "resume with the model that the run began with"
-        extra = sorted(state["model"].keys() - self.named.keys())
-        if extra:
-            raise CheckpointError(f"{extra[0]} of the checkpoint is not in the model; {remedy}")
+        check_weights(state["model"], {name: weight.shape for name, weight in self.named.items()})
         for name, weight in self.named.items():
-            found = state["model"].get(name)
-            if found is None or found.shape != weight.shape:
-                said = "missing" if found is None else f"of shape {tuple(found.shape)}"
-                raise CheckpointError(
-                    f"{name} is {said} in the checkpoint, expected {tuple(weight.shape)}; {remedy}"
-                )
-            _local(weight).copy_(_local(found))
+            _local(weight).copy_(_local(state["model"][name]))
             mine = self.optimizer.state[self.masters[name]]
             for key, value in state.get("optimizer", {}).get(name, {}).items():
                 if isinstance(mine.get(key), Tensor):
                     mine[key].copy_(_local(value))
                 else:
                     mine[key] = value
-        if self.scaler is not None and "scaler" in state:
-            self.scaler.load(state["scaler"])
+        load_scaler(self.scaler, state)
 
     def weights(self) -> dict[str, Tensor]:
         """The whole fp32 weights on the CPU of rank 0, put together one after the other."""

@@ -14,14 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from ..core.allocator import keep_large_buffers, release_unused_pages
-from ..core.errors import CheckpointError
 from .engine import Accept, Objective, StepOutcome, accept_finite
 from .gradient_norms import GradientNorms, gradient_norms
 from .loss_scaling import LossScaler
 from .masters import MakeOptimizer, make_masters
+from .steps import (
+    check_weights,
+    clipping,
+    judge,
+    load_scaler,
+    read_sums,
+    scale_of,
+    scaler_state,
+    sum_losses,
+)
 from .world import SOLO, World
 
-__all__ = ["SingleEngine", "read_sums"]
+__all__ = ["SingleEngine"]
 
 
 _UNTIDY_STEPS = 2
@@ -69,9 +78,7 @@ class SingleEngine:
         if any(parameter.grad is not None for parameter in self.parameters):
             self.masters.collect()
         losses, sums = objective(self.model, batch, train=True)
-        scale = 1.0 if self.scaler is None else self.scaler.scale
-        loss = torch.stack([value / totals[name] for name, value in losses.items()]).sum()
-        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        sum_losses(losses, totals, self.scaler).backward()  # type: ignore[no-untyped-call]
         return read_sums(losses, sums)
 
     @torch.no_grad()
@@ -81,13 +88,12 @@ class SingleEngine:
 
     def step(self, lr: float, accept: Accept = accept_finite) -> StepOutcome:
         """Clip, and change the weights; nothing changes if `accept` names a reason."""
-        scale = 1.0 if self.scaler is None else self.scaler.scale
+        scale = scale_of(self.scaler)
         self._gather_gradients()
         norms = _unscaled(gradient_norms(self.masters.gradients().items()), scale)
-        reason = self._scaled(norms) or accept(norms)
+        reason = judge(norms, self.scaler, accept)
         if reason is None:
-            clip = self.max_grad_norm / norms.total if 0 < self.max_grad_norm < norms.total else 1.0
-            self.masters.apply(lr, clip / scale)
+            self.masters.apply(lr, clipping(norms, self.max_grad_norm) / scale)
         self.masters.clear()
         self._tidy()
         return StepOutcome(norms, reason)
@@ -101,18 +107,10 @@ class SingleEngine:
             self._untidy_steps -= 1
             release_unused_pages()
 
-    def _scaled(self, norms: GradientNorms) -> str | None:
-        """What the loss scaler says: an overflow in fp16 is part of its work."""
-        if self.scaler is None:
-            return None
-        return self.scaler.update(accept_finite(norms) is not None)
-
     def state(self) -> dict[str, Any]:
         """Weights and optimiser state by parameter name."""
         found = {"model": self.masters.weights(), "optimizer": self.masters.optimizer_state()}
-        if self.scaler is not None:
-            found["scaler"] = {name: torch.tensor(value) for name, value in self.scaler.state().items()}
-        return found
+        return {**found, **scaler_state(self.scaler)}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over a state from `state()`.
@@ -120,20 +118,9 @@ class SingleEngine:
         Raises:
             CheckpointError: a weight is missing, has another shape, or is not of this model.
         """
-        remedy = "resume with the model that the run began with"
-        extra = sorted(state["model"].keys() - self.shapes.keys())
-        if extra:
-            raise CheckpointError(f"{extra[0]} of the checkpoint is not in the model; {remedy}")
-        for name, shape in self.shapes.items():
-            found = state["model"].get(name)
-            if found is None or found.shape != shape:
-                said = "missing" if found is None else f"of shape {tuple(found.shape)}"
-                raise CheckpointError(
-                    f"{name} is {said} in the checkpoint, expected {tuple(shape)}; {remedy}"
-                )
+        check_weights(state["model"], self.shapes)
         self.masters.load(state["model"], state.get("optimizer", {}))
-        if self.scaler is not None and "scaler" in state:
-            self.scaler.load(state["scaler"])
+        load_scaler(self.scaler, state)
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 weights by parameter name, on the CPU, on rank 0."""
@@ -144,9 +131,3 @@ class SingleEngine:
 
 def _unscaled(norms: GradientNorms, scale: float) -> GradientNorms:
     return GradientNorms(norms.total / scale, {name: norm / scale for name, norm in norms.groups.items()})
-
-
-def read_sums(losses: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """Losses under their names with `_sum`, and further sums, as numbers."""
-    named = {f"{name}_sum": value for name, value in losses.items()}
-    return {name: value.item() for name, value in (named | dict(sums)).items()}
