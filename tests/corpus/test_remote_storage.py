@@ -7,8 +7,8 @@ import sys
 import fsspec
 import pytest
 from corpus_helpers import read
-from fsspec.implementations.memory import MemoryFileSystem
 
+from flaky_files import FlakyFiles, NoCredentialsError, flaky_storage
 from maskwright.core.errors import DataError, MissingDependencyError
 from maskwright.corpus.remote import Retry, objects, open_object, open_remote
 from maskwright.corpus.sources import find_files, source_name
@@ -26,44 +26,10 @@ FILES = {
 }
 
 
-class FlakyFiles(MemoryFileSystem):
-    """Files in memory that break off as often as they are told to."""
-
-    protocol = "flaky"
-    cachable = False
-    troubles: list[Exception] = []  # noqa: RUF012 - one list for all
-    store: dict[str, object] = {}  # noqa: RUF012
-    pseudo_dirs: list[str] = [""]  # noqa: RUF012
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(path.replace("flaky://", "memory://"))
-
-    def _open(self, path, mode="rb", **settings):
-        if mode == "rb" and self.troubles:
-            raise self.troubles.pop(0)
-        return super()._open(path, mode, **settings)
-
-    def info(self, path, **settings):
-        if self.troubles and isinstance(self.troubles[0], PermissionError | NoCredentialsError):
-            raise self.troubles.pop(0)
-        return super().info(path, **settings)
-
-
-class NoCredentialsError(Exception):
-    pass
-
-
 @pytest.fixture(autouse=True)
 def storage():
-    fsspec.register_implementation("flaky", FlakyFiles, clobber=True)
-    filesystem = FlakyFiles()
-    for name, data in FILES.items():
-        filesystem.pipe_file("/bucket/" + name, data)
-    FlakyFiles.troubles.clear()
-    yield filesystem
-    FlakyFiles.store.clear()
-    FlakyFiles.pseudo_dirs[:] = [""]
+    with flaky_storage({"/bucket/" + name: data for name, data in FILES.items()}) as filesystem:
+        yield filesystem
 
 
 @pytest.fixture

@@ -145,6 +145,18 @@ class MaskedLM(nn.Module):
             self.workspaces.reserve(len(targets_M), weight_VD)
         words_ND, table_VD = tied_lookup(weight_VD, ids_N)
         hidden_ND = self.encoder(ids_N, layout, keys, token_types_N, words_ND)
+        return self._losses(hidden_ND, layout, targets_M, labels_M, table_VD, next_labels_B)
+
+    def _losses(
+        self,
+        hidden_ND: Tensor,
+        layout: Layout,
+        targets_M: Tensor,
+        labels_M: Tensor,
+        table_VD: Tensor,
+        next_labels_B: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """What `forward` returns, from the encoded tokens and the word table as it was looked up in."""
         losses = self.masked_loss(hidden_ND, targets_M, labels_M, table_VD)
         if next_labels_B is None:
             return losses

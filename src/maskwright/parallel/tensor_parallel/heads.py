@@ -72,9 +72,4 @@ class SharedMaskedLM(MaskedLM):
         assert isinstance(embeddings, SharedEmbeddings)
         words_CD, table_vD = embeddings.lookup(ids_N)
         hidden_ND = self.encoder(ids_N, layout, keys, token_types_N, words_CD)
-        losses = self.masked_loss(hidden_ND, targets_M, labels_M, table_vD)
-        if next_labels_B is None:
-            return losses
-        logits_B2 = self.next_sentence_logits(hidden_ND, layout)
-        next_correct = (logits_B2.argmax(-1) == next_labels_B).sum()
-        return (*losses, F.cross_entropy(logits_B2, next_labels_B, reduction="sum"), next_correct)
+        return self._losses(hidden_ND, layout, targets_M, labels_M, table_vD, next_labels_B)
