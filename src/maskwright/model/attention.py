@@ -14,6 +14,8 @@ Source: Vaswani et al. 2017, section 3.2; the recomputation follows Dao et al. 2
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +23,13 @@ from .dropout import DropoutKeys, apply_keep
 from .fused_attention import fused_attention
 from .layout import Block, Layout
 from .memory import Memory, linear, weight_gradient
-from .workspace import empty
+from .workspace import Workspace, empty
 
-__all__ = ["attend_and_project", "self_attention"]
+__all__ = ["attend_and_project", "room_of_blocks", "self_attention"]
+
+# What the backward pass holds of a block: queries, keys, values and their gradients, the context and its
+# gradient; scores and their gradient.
+_ROWS_OF_BLOCK, _SCORES_OF_BLOCK = 8, 2
 
 
 def self_attention(
@@ -94,14 +100,64 @@ def attend_and_project(
     return result
 
 
-def _take(tensor_ND: Tensor, block: Block, parts: int, num_heads: int) -> Tensor:
-    """The rows of a block as (parts, G, L, E), contiguous."""
+class _Room:
+    """Memory for what is computed of a block; the next block of the layer uses it again.
+
+    Values of blocks in memory of their own would tear the heap into pieces that fit nothing else.
+    """
+
+    def __init__(
+        self,
+        space: Workspace | None,
+        dtype: torch.dtype,
+        blocks: tuple[Block, ...],
+        num_heads: int,
+        width: int,
+    ) -> None:
+        self._space, self._dtype, self._heads, self._width = space, dtype, num_heads, width
+        self._places = num_heads * max(len(block.rows) * block.length for block in blocks)
+        self._scores = num_heads * max(len(block.rows) * block.length**2 for block in blocks)
+        self._buffers: dict[str, Tensor] = {}
+
+    def rows(self, name: str, block: Block, parts: int = 1) -> Tensor:
+        """Undefined values of shape (parts, G, L, E)."""
+        shape = (parts, len(block.rows) * self._heads, block.length, self._width)
+        return self._buffer(name, parts * self._places * self._width, shape)
+
+    def scores(self, name: str, block: Block) -> Tensor:
+        """Undefined values of shape (G, L, L)."""
+        shape = (len(block.rows) * self._heads, block.length, block.length)
+        return self._buffer(name, self._scores, shape)
+
+    def _buffer(self, name: str, size: int, shape: tuple[int, ...]) -> Tensor:
+        if name not in self._buffers:
+            self._buffers[name] = empty(self._space, (size,), self._dtype)
+        return self._buffers[name][: math.prod(shape)].view(shape)
+
+
+def room_of_blocks(layout: Layout, num_heads: int, width: int) -> int:
+    """Values that attention computes in at a time, at most.
+
+    Args:
+        layout: lengths of the sequences.
+        num_heads: H.
+        width: D.
+    """
+    blocks = layout.blocks(num_heads)
+    places = max(len(block.rows) * block.length for block in blocks)
+    scores = num_heads * max(len(block.rows) * block.length**2 for block in blocks)
+    return _ROWS_OF_BLOCK * places * width + _SCORES_OF_BLOCK * scores
+
+
+def _take(tensor_ND: Tensor, block: Block, num_heads: int, out: Tensor) -> Tensor:
+    """The rows of a block, head by head, into a tensor of shape (parts, G, L, E)."""
     if block.index is None:
         rows = tensor_ND[block.start : block.start + len(block.rows) * block.length]
     else:
         rows = tensor_ND.index_select(0, block.index.flatten())
-    split = rows.view(len(block.rows), block.length, num_heads, parts, -1).permute(3, 0, 2, 1, 4)
-    return split.reshape(parts, len(block.rows) * num_heads, block.length, -1)
+    split = rows.view(len(block.rows), block.length, num_heads, len(out), -1).permute(3, 0, 2, 1, 4)
+    out.view(split.shape).copy_(split)
+    return out
 
 
 def _put(target_ND: Tensor, values: Tensor, block: Block, num_heads: int) -> None:
@@ -118,9 +174,9 @@ def _put(target_ND: Tensor, values: Tensor, block: Block, num_heads: int) -> Non
         target_ND[start : start + real] = flat[row, :real]
 
 
-def _probabilities(query: Tensor, key: Tensor, block: Block, num_heads: int) -> Tensor:
-    """Softmax of scaled scores, of shape (G, L, L); padded keys get nothing."""
-    scores = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+def _probabilities(scaled: Tensor, key: Tensor, block: Block, num_heads: int, room: _Room) -> Tensor:
+    """Softmax of the scores of scaled queries, of shape (G, L, L); padded keys get nothing."""
+    scores = torch.bmm(scaled, key.transpose(1, 2), out=room.scores("scores", block))
     if min(block.lengths) < block.length:
         rows = scores.view(len(block.rows), num_heads, block.length, block.length)
         for row, real in enumerate(block.lengths):
@@ -148,13 +204,17 @@ class _BlockAttention(torch.autograd.Function):
         ctx.arguments = (layout, num_heads, keys, site, p)
         space = None if memory is None else memory.scratch
         context_ND = empty(space, (qkv_ND.shape[0], weight_DD.shape[1]), qkv_ND.dtype)
-        for block in layout.blocks(num_heads):
-            query, key, value = _take(qkv_ND, block, 3, num_heads)
-            probabilities = _probabilities(query, key, block, num_heads)
+        blocks, width = layout.blocks(num_heads), weight_DD.shape[1] // num_heads
+        room = _Room(space, qkv_ND.dtype, blocks, num_heads, width)
+        for block in blocks:
+            query, key, value = _take(qkv_ND, block, num_heads, room.rows("qkv", block, 3))
+            probabilities = _probabilities(query.mul_(width**-0.5), key, block, num_heads, room)
             if keys is not None:
                 apply_keep(probabilities, _keep(keys, block, num_heads, site, p, qkv_ND.dtype))
-                value = value * (1 / (1 - p))
-            _put(context_ND, torch.bmm(probabilities, value)[None], block, num_heads)
+                value.mul_(1 / (1 - p))
+            context = room.rows("context", block)
+            torch.bmm(probabilities, value, out=context[0])
+            _put(context_ND, context, block, num_heads)
         return linear(context_ND, weight_DD, bias_D, memory)
 
     @staticmethod
@@ -167,21 +227,21 @@ class _BlockAttention(torch.autograd.Function):
             empty(space, size, qkv_ND.dtype) for size in (shape, shape, tuple(qkv_ND.shape))
         )
         torch.mm(grad_ND, weight_DD, out=grad_context_ND)
-        for block in layout.blocks(num_heads):
-            query, key, value = _take(qkv_ND, block, 3, num_heads)
-            grad_out = _take(grad_context_ND, block, 1, num_heads)[0]
+        blocks, width = layout.blocks(num_heads), weight_DD.shape[1] // num_heads
+        room = _Room(space, qkv_ND.dtype, blocks, num_heads, width)
+        for block in blocks:
+            values = _take(qkv_ND, block, num_heads, room.rows("qkv", block, 3))
+            grad_out = _take(grad_context_ND, block, num_heads, room.rows("grad_out", block))[0]
             if min(block.lengths) < block.length:
                 _clear_padding(grad_out, block, num_heads)
-            probabilities = _probabilities(query, key, block, num_heads)
-            keep, dropped = None, probabilities
+            keep = None
             if keys is not None:
                 keep = _keep(keys, block, num_heads, site, p, qkv_ND.dtype)
-                dropped = apply_keep(probabilities.clone(), keep)
-                value = value * (1 / (1 - p))
-            _put(context_ND, torch.bmm(dropped, value)[None], block, num_heads)
-            grads = _block_backward(probabilities, dropped, keep, (query, key, value), grad_out)
+                values[2] *= 1 / (1 - p)
+            context, grads = _block_backward(values, grad_out, keep, block, num_heads, room)
             if keys is not None:
                 grads[2] *= 1 / (1 - p)
+            _put(context_ND, context, block, num_heads)
             _put(grad_qkv_ND, grads, block, num_heads)
         grad_weight_DD = weight_gradient(grad_ND, context_ND, ctx.memory)
         grad_bias_D = grad_ND.sum(0) if ctx.needs_input_grad[2] else None
@@ -196,21 +256,26 @@ def _clear_padding(grad_out: Tensor, block: Block, num_heads: int) -> None:
 
 
 def _block_backward(
-    probabilities: Tensor,
-    dropped: Tensor,
-    keep: Tensor | None,
-    qkv: tuple[Tensor, Tensor, Tensor],
-    grad_out: Tensor,
-) -> Tensor:
-    """Gradients of query, key and value of one block, stacked as (3, G, L, E)."""
-    query, key, value = qkv
-    grads = query.new_empty(3, *query.shape)
+    values: Tensor, grad_out: Tensor, keep: Tensor | None, block: Block, num_heads: int, room: _Room
+) -> tuple[Tensor, Tensor]:
+    """The context of a block as (1, G, L, E), and gradients of queries, keys and values as (3, G, L, E)."""
+    query, key, value = values
+    scale = query.shape[-1] ** -0.5
+    query.mul_(scale)
+    probabilities = _probabilities(query, key, block, num_heads, room)
+    grad_scores, dropped = room.scores("grad_scores", block), probabilities
+    if keep is not None:
+        # What is dropped of the probabilities is needed no longer than until the gradient takes its place.
+        dropped = apply_keep(grad_scores.copy_(probabilities), keep)
+    context, grads = room.rows("context", block), room.rows("grads", block, 3)
+    torch.bmm(dropped, value, out=context[0])
     torch.bmm(dropped.transpose(1, 2), grad_out, out=grads[2])
-    grad_scores = torch.bmm(grad_out, value.transpose(1, 2))
+    torch.bmm(grad_out, value.transpose(1, 2), out=grad_scores)
     if keep is not None:
         apply_keep(grad_scores, keep)
-    grad_scores = torch._softmax_backward_data(grad_scores, probabilities, -1, query.dtype)
-    grad_scores_scaled = grad_scores.mul_(query.shape[-1] ** -0.5)
-    torch.bmm(grad_scores_scaled, key, out=grads[0])
-    torch.bmm(grad_scores_scaled.transpose(1, 2), query, out=grads[1])
-    return grads
+    # In place: a row is read before it is written.
+    torch._softmax_backward_data(grad_scores, probabilities, -1, query.dtype, grad_input=grad_scores)
+    torch.bmm(grad_scores, key, out=grads[0])
+    grads[0] *= scale
+    torch.bmm(grad_scores.transpose(1, 2), query, out=grads[1])
+    return context, grads

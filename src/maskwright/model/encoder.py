@@ -76,7 +76,7 @@ class Encoder(nn.Module):
             # From the last: what a layer keeps is more than the gradients that come to lie there.
             for layer in reversed(self.layers):
                 assert isinstance(layer, EncoderLayer)
-                layer.make_room(len(ids_N))
+                layer.make_room(layout)
         hidden = Hidden(self.embeddings(ids_N, layout, keys, token_types_N, words_ND))
         for layer in self.layers:
             hidden = layer(hidden, layout, keys)

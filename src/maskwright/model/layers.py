@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import self_attention
+from .attention import room_of_blocks, self_attention
 from .config import EncoderConfig
 from .dropout import DropoutKeys, dropout
 from .layout import Layout
@@ -167,17 +167,19 @@ class EncoderLayer(nn.Module):
     def _memory(self) -> Memory | None:
         return self.memory if torch.is_grad_enabled() else None
 
-    def make_room(self, num_tokens: int) -> None:
-        """Reserve memory for what the layer keeps, and for gradients of its size."""
+    def make_room(self, layout: Layout) -> None:
+        """Reserve memory for what the layer keeps, for gradients of its size, and to compute in."""
         if self.memory is None or not torch.is_grad_enabled():
             return
         inner, width = self.intermediate.weight.shape
+        num_tokens = sum(layout.lengths)
         kept = num_tokens * (5 * width + (0 if self.recompute_feed_forward else inner)) + _ALIGNING
         matrices = 2 * width * (2 * width + inner) + _ALIGNING
         dtype = self.qkv.weight.dtype
         self.memory.kept.reserve(max(kept, matrices), dtype)
         self.memory.gradients.reserve(matrices, dtype)
-        self.memory.scratch.reserve(num_tokens * max(2 * inner, 5 * width) + _ALIGNING, dtype)
+        attention = num_tokens * 5 * width + room_of_blocks(layout, self.num_heads, width)
+        self.memory.scratch.reserve(max(num_tokens * 2 * inner, attention) + _ALIGNING, dtype)
 
     def _qkv(self, hidden: Hidden) -> Tensor:
         if hidden.value.device.type != "cpu":
