@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .shards import Shards
 
 __all__ = [
     "CopiedMasters",
@@ -41,8 +44,8 @@ class MakeOptimizer(Protocol):
     large table may be cut into pieces.
     """
 
-    def __call__(self, named: Named, /) -> torch.optim.Optimizer:
-        """The optimiser."""
+    def __call__(self, named: Named, shards: Shards | None = None, /) -> torch.optim.Optimizer:
+        """The optimiser, of whole parameters, or of shards over ranks."""
 
 
 class Masters(Protocol):

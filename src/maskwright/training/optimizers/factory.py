@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,9 +14,10 @@ from .config import OptimizerConfig, warn_of_ignored
 from .lamb import make_lamb
 from .muon import make_muon
 
-__all__ = ["OptimizerFactory", "optimizer_factory"]
+if TYPE_CHECKING:
+    from ...parallel.shards import Shards
 
-_MAKERS = {"adamw": make_adamw, "lamb": make_lamb, "muon": make_muon}
+__all__ = ["OptimizerFactory", "optimizer_factory"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,14 @@ class OptimizerFactory:
         """Whether each value is changed for itself, so that a table may be cut into pieces."""
         return self.config.name == "adamw"
 
-    def __call__(self, named: Iterable[tuple[str, nn.Parameter]], /) -> torch.optim.Optimizer:
-        """The optimiser of `(name, parameter)` pairs."""
-        return _MAKERS[self.config.name](self.config, named, self.num_heads)
+    def __call__(
+        self, named: Iterable[tuple[str, nn.Parameter]], shards: Shards | None = None, /
+    ) -> torch.optim.Optimizer:
+        """The optimiser of `(name, parameter)` pairs, whole ones or shards over ranks."""
+        if self.config.name == "adamw":
+            return make_adamw(self.config, named)
+        make = {"lamb": make_lamb, "muon": make_muon}[self.config.name]
+        return make(self.config, named, self.num_heads, shards)
 
 
 def optimizer_factory(config: OptimizerConfig, num_heads: int | None = None) -> OptimizerFactory:

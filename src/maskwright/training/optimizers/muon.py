@@ -3,7 +3,8 @@
 A matrix moves by its mean gradient with all singular values brought near one, so that rare
 directions are learned as fast as frequent ones. The framework's Muon takes whole parameters only;
 here the three matrices of a joined query, key and value are three. Cost: four bytes of state for a
-matrix entry instead of AdamW's eight, and fifteen products of each matrix a step.
+matrix entry instead of AdamW's eight, and fifteen products of each matrix a step. Where matrices lie in
+shards over ranks, each is put together on one of them (`parallel/shards.py`), so the products are shared out.
 
 Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, with its
 coefficients; Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982, section 2.2, for
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ from torch.optim.adamw import adamw
 from ...core.machine import native_bf16
 from .config import OptimizerConfig
 from .parameters import chunks, decays, is_hidden_matrix, joined_heads, matrices_of, parameter_groups
+
+if TYPE_CHECKING:
+    from ...parallel.shards import Shards
 
 __all__ = ["Muon", "make_muon", "orthogonalize", "update_scale"]
 
@@ -76,6 +80,7 @@ class Muon(torch.optim.Optimizer):
         betas: AdamW's decays of the mean of gradients and of their squares.
         eps: AdamW's, added to the root of the squared mean.
         scale: see `update_scale`.
+        shards: where parameters are shards over ranks.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float],
         eps: float,
         scale: str,
+        shards: Shards | None = None,
     ) -> None:
         # `fused` tells the framework where the counts of steps belong when it loads a state.
         defaults = {"lr": lr, "lr_scale": 1.0, "momentum": momentum, "betas": betas, "eps": eps}
@@ -94,6 +100,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             group["lr"] = lr * group["lr_scale"]
         self._cpu_dtype = torch.bfloat16 if native_bf16() else torch.float32
+        self._shards = shards
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -104,9 +111,18 @@ class Muon(torch.optim.Optimizer):
             if not group["muon"]:
                 self._adamw(parameters, group)
                 continue
-            for part in chunks(parameters):
+            for part in chunks(parameters, self._sizes(parameters)):
                 self._muon(parameters[part], group)
         return None
+
+    def _sizes(self, parameters: Sequence[nn.Parameter]) -> list[int] | None:
+        """Where ranks have shards of other sizes, what all of them can cut by."""
+        shards = self._shards
+        return (
+            None
+            if shards is None
+            else [math.prod(shards.part(one).shape) // shards.size for one in parameters]
+        )
 
     def _adamw_state(self, parameter: Tensor) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
@@ -143,7 +159,7 @@ class Muon(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def _muon(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+    def _muon(self, parameters: Sequence[nn.Parameter], group: dict[str, Any]) -> None:
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         means, momentum = [self._mean(parameter) for parameter in parameters], group["momentum"]
         torch._foreach_lerp_(means, grads, 1 - momentum)
@@ -151,12 +167,38 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(grads, means, momentum)
         torch._foreach_mul_(list(parameters), 1 - group["lr"] * group["weight_decay"])
         heads = group["heads"]
+        if self._shards is not None:
+            self._muon_shards(parameters, ahead, group, self._shards)
+            return
         for members, matrices in _stacks(ahead, heads, self._cpu_dtype):
             updates = orthogonalize(matrices)
             rate = group["lr"] * update_scale(updates.shape[1], updates.shape[2], group["scale"])
             views = [view for number in members for view in matrices_of(parameters[number], heads)]
             for view, update in zip(views, updates, strict=True):
                 view.add_(update.reshape(view.shape), alpha=-rate)
+
+    def _muon_shards(
+        self,
+        parameters: Sequence[nn.Parameter],
+        ahead: Sequence[Tensor],
+        group: dict[str, Any],
+        shards: Shards,
+    ) -> None:
+        heads = group["heads"]
+        dtype = self._cpu_dtype if shards.device == "cpu" else torch.bfloat16
+
+        def update(matrix: Tensor) -> Tensor:
+            ((_, matrices),) = _stacks([matrix], heads, dtype)
+            result = torch.empty_like(matrix)
+            for view, one in zip(matrices_of(result, heads), orthogonalize(matrices), strict=True):
+                view.copy_(one.reshape(view.shape))
+            return result
+
+        updates = shards.transform(parameters, [values.to(dtype) for values in ahead], update)
+        for parameter, one in zip(parameters, updates, strict=True):
+            rows, columns = shards.part(parameter).shape
+            rate = group["lr"] * update_scale(rows // 3 if heads else rows, columns, group["scale"])
+            parameter.add_(one, alpha=-rate)
 
 
 def _stacks(
@@ -177,7 +219,10 @@ def _stacks(
 
 
 def make_muon(
-    config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]], num_heads: int | None = None
+    config: OptimizerConfig,
+    named: Iterable[tuple[str, nn.Parameter]],
+    num_heads: int | None = None,
+    shards: Shards | None = None,
 ) -> torch.optim.Optimizer:
     """Muon over hidden matrices, AdamW over the rest; biases and norms do not decay."""
     lr_scale = 1.0 if config.muon_lr is None else config.muon_lr / config.lr
@@ -202,4 +247,5 @@ def make_muon(
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         scale=config.muon_scale,
+        shards=shards,
     )

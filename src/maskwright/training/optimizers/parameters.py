@@ -69,13 +69,19 @@ def parameter_groups(parameters: Iterable[tuple[nn.Parameter, dict[str, Any]]]) 
     return [{"params": members, **settings} for settings, members in groups]
 
 
-def chunks(tensors: Sequence[Tensor]) -> Iterator[slice]:
-    """Cut a list of tensors into runs of at most `CHUNK_ELEMENTS`, or one larger tensor."""
+def chunks(tensors: Sequence[Tensor], sizes: Sequence[int] | None = None) -> Iterator[slice]:
+    """Cut a list of tensors into runs of at most `CHUNK_ELEMENTS`, or one larger tensor.
+
+    Args:
+        tensors: what to cut.
+        sizes: how large each counts; by default its elements.
+    """
+    sizes = [tensor.numel() for tensor in tensors] if sizes is None else sizes
     first, elements = 0, 0
-    for number, tensor in enumerate(tensors):
-        if number > first and elements + tensor.numel() > CHUNK_ELEMENTS:
+    for number, size in enumerate(sizes):
+        if number > first and elements + size > CHUNK_ELEMENTS:
             yield slice(first, number)
             first, elements = number, 0
-        elements += tensor.numel()
-    if first < len(tensors):
-        yield slice(first, len(tensors))
+        elements += size
+    if first < len(sizes):
+        yield slice(first, len(sizes))
