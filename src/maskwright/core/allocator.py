@@ -6,7 +6,7 @@ pages costs more than the arithmetic on them. Two settings of glibc make it reus
 Cost: the process keeps its highest memory until it ends. Other C libraries are left alone.
 
 The heap is also grown once, without touching it, and the kernel is asked to back that part with huge
-pages: a step of base size spends a tenth less time, as there are 512 times fewer pages to look up.
+pages, of which there are 512 times fewer to look up. That lasts as long as the heap does not shrink.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["keep_large_buffers", "release_unused_pages"]
 # Parameter numbers of mallopt(3), from malloc.h of glibc, and the advice of madvise(2).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-_NEVER_TRIM = 2**31 - 1
+_NEVER_TRIM = -1  # the largest size that there is
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE = 2 << 20
 
@@ -48,7 +48,9 @@ def release_unused_pages() -> None:
     """Give back the pages of holes in the heap; what is needed again is fetched again."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:
-        trim(0)
+        # The end of the heap stays, which the kernel was asked to back with huge pages.
+        trim.argtypes = [ctypes.c_size_t]
+        trim(sys.maxsize)
 
 
 @cache
