@@ -50,8 +50,7 @@ def work(world):
     found = engine(world)
     before = whole(found)
     state = found.state()
-    told = {"muon": refused(lambda: engine(world, optimizer="muon"))}
-    told["replicas"] = refused(lambda: engine(world, replicas=3))
+    told = {"replicas": refused(lambda: engine(world, replicas=3))}
     missing = {**state, "model": {k: v for k, v in state["model"].items() if k != "head_bias"}}
     told["missing"] = refused(lambda: found.load(missing))
     told["extra"] = refused(lambda: found.load({**state, "model": {**state["model"], "other": 1}}))
@@ -96,7 +95,6 @@ def test_nan_on_one_rank_stops_the_step_of_all(told):
 
 def test_what_does_not_fit_is_refused(told):
     for rank in told:
-        assert rank["muon"].startswith('"optimizer.name" is one that needs whole matrices')
         assert rank["replicas"].startswith('"parallel.replicas" is 3, but 2 processes see other samples')
         assert rank["missing"].startswith("head_bias is missing in the checkpoint, expected (61,)")
         assert rank["extra"].startswith("other of the checkpoint is not in the model; resume with")

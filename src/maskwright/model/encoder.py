@@ -73,10 +73,12 @@ class Encoder(nn.Module):
                 f"{self.config.max_length}; cut it or raise max_position_embeddings"
             )
         if ids_N.device.type == "cpu":
+            # Not of the layers: weights in shards have another type until they are gathered.
+            dtype = self.embeddings.norm.weight.dtype
             # From the last: what a layer keeps is more than the gradients that come to lie there.
             for layer in reversed(self.layers):
                 assert isinstance(layer, EncoderLayer)
-                layer.make_room(layout)
+                layer.make_room(layout, dtype)
         hidden = Hidden(self.embeddings(ids_N, layout, keys, token_types_N, words_ND))
         for layer in self.layers:
             hidden = layer(hidden, layout, keys)

@@ -167,7 +167,7 @@ class EncoderLayer(nn.Module):
     def _memory(self) -> Memory | None:
         return self.memory if torch.is_grad_enabled() else None
 
-    def make_room(self, layout: Layout) -> None:
+    def make_room(self, layout: Layout, dtype: torch.dtype) -> None:
         """Reserve memory for what the layer keeps, for gradients of its size, and to compute in."""
         if self.memory is None or not torch.is_grad_enabled():
             return
@@ -175,7 +175,6 @@ class EncoderLayer(nn.Module):
         num_tokens = sum(layout.lengths)
         kept = num_tokens * (5 * width + (0 if self.recompute_feed_forward else inner)) + _ALIGNING
         matrices = 2 * width * (2 * width + inner) + _ALIGNING
-        dtype = self.qkv.weight.dtype
         self.memory.kept.reserve(max(kept, matrices), dtype)
         self.memory.gradients.reserve(matrices, dtype)
         attention = num_tokens * 5 * width + room_of_blocks(layout, self.num_heads, width)

@@ -12,7 +12,6 @@ Source: Zhao et al. 2023, "PyTorch FSDP", arXiv 2304.11277, section 3.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,10 +31,12 @@ from ..core.allocator import keep_large_buffers
 from ..core.errors import ConfigError
 from ..model.heads import MaskedLM
 from .config import ParallelConfig
+from .cpu_messages import use_cpu_messages
 from .engine import Accept, Objective, StepOutcome, accept_finite
 from .factory import EngineParts
 from .loss_scaling import LossScaler
 from .masters import forget_step, set_rate
+from .shards import Shards, copies_of
 from .steps import (
     check_weights,
     clipping,
@@ -85,10 +86,10 @@ class ShardedEngine:
     equal_micro_batches = True
 
     def __init__(self, parts: EngineParts, config: ParallelConfig, world: World) -> None:
-        if not getattr(parts.make_optimizer, "elementwise", False):
+        if world.group is None:
             raise ConfigError(
-                '"optimizer.name" is one that needs whole matrices, which lie in shards with '
-                "parallel.engine=fsdp2; set optimizer.name=adamw or parallel.engine=ddp"
+                '"parallel.engine" is "fsdp2", which needs a launcher even for one process; start it with '
+                "maskwright launch, or set parallel.engine=single"
             )
         model = parts.model
         assert isinstance(model, MaskedLM)
@@ -107,7 +108,8 @@ class ShardedEngine:
         _shard(model, mesh, config, parts.precision)
         self.named: dict[str, DTensor] = dict(self.model.named_parameters())  # type: ignore[arg-type]
         self.masters = {name: nn.Parameter(_local(weight)) for name, weight in self.named.items()}
-        self.optimizer = parts.make_optimizer(self.masters.items())
+        shards = Shards(self.named, self.masters, world, config.replicas, parts.device)
+        self.optimizer = parts.make_optimizer(self.masters.items(), shards)
         self._make_state()
 
     @torch.no_grad()
@@ -141,7 +143,7 @@ class ShardedEngine:
         if self._tensor_group is not None:
             partial = [grads[name] for name in self._partial if name in grads]
             sum_partial_gradients(partial, self._tensor_group)
-        copies = {name: _copies(self.named[name]) for name in grads}
+        copies = {name: copies_of(self.named[name]) for name in grads}
         norms = norms_of_shards(self.world, grads, copies, scale)
         reason = judge(norms, self.scaler, accept)
         if reason is None:
@@ -239,14 +241,10 @@ def _shard(model: MaskedLM, mesh: DeviceMesh, config: ParallelConfig, precision:
         # Losses are divided by the targets of all ranks already.
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
+    if mesh.device_type == "cpu":
+        use_cpu_messages(list(model.encoder.layers), model)
 
 
 def _local(tensor: Tensor) -> Tensor:
     local: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return local.detach()
-
-
-def _copies(weight: DTensor) -> int:
-    """How many ranks hold the same shard."""
-    sizes = zip(weight.placements, weight.device_mesh.shape, strict=True)
-    return math.prod(size for placement, size in sizes if placement.is_replicate())

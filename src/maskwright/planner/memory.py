@@ -2,8 +2,10 @@
 
 Weights, gradients and optimiser state are exact. Activations are what the backward pass reads, counted
 tensor by tensor. On the CPU layers keep less, in workspaces that gradients use again (`model/layers.py`,
-`model/workspace.py`); there the reserved room is counted. Left out are the libraries (a third of a
-gigabyte on the CPU, one and more with CUDA and NCCL) and the waste of the allocator.
+`model/workspace.py`); there the reserved room is counted, and the highest of the moments of a step is
+taken: the backward pass of the last layer, the end of the backward pass, when the largest gradients leave,
+and the sum of gradients. Left out are the libraries (0.4 GB on the CPU, one and more with CUDA and NCCL)
+and what the allocator wastes.
 
 Legend: P parameters, N tokens of a micro-batch, M predicted positions, D hidden, I intermediate,
 V vocabulary, H heads, S sequence, T ranks that share layers, c bytes of a number.
@@ -21,8 +23,10 @@ _NORM_BYTES = 8  # mean and scale of a layer norm, for one token
 # As in model/layout.py and parallel/masters.py: values of a block of scores, and of a piece of a parameter.
 _BLOCK_SCORES = 1 << 22
 _PIECE_VALUES = 1 << 22
-# What a block of attention holds at a time in the backward pass, in tensors of scores.
-_SCORE_TENSORS = 5
+# As in model/attention.py: what a block of attention holds at a time, in rows of hidden values and in scores.
+_BLOCK_ROWS, _BLOCK_SCORE_TENSORS = 8, 2
+# As in parallel/cpu_messages.py: values of a message, and layers that are lent a buffer.
+_MESSAGE_VALUES, _LENT_LAYERS = 1 << 20, 2
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,19 @@ def rank_memory(
     activations = activation_bytes(shape, batch, batch.micro_tokens(mesh.data), mesh.tensor, kind)
     if mesh.engine == "deepspeed":
         return _zero_memory(whole, mesh, compute, activations)
-    unsharded, buffers = _around_the_pass(shape, mesh, batch, kind)
     if mesh.engine == "fsdp2":
         own = -(-whole // mesh.shards)
-        if cpu_offload and kind == "cuda":
-            return RankMemory(0, 0, 0, activations, unsharded, buffers)
-        return RankMemory(4 * own, 4 * own, 8 * own, activations, unsharded, buffers)
+        state = (0, 0, 0) if cpu_offload and kind == "cuda" else (4 * own, 4 * own, 8 * own)
+        if kind == "cuda":
+            return RankMemory(*state, activations, *_around_the_pass(shape, mesh, batch))
+        moments = _sharded_on_the_cpu(shape, mesh, batch, activations)
+        return max((RankMemory(*state, *moment) for moment in moments), key=lambda memory: memory.total)
     halves = 4 if kind == "cpu" and batch.precision == "bf16" else 6
     weights = whole * (4 if compute == 4 else halves)
     gradients = whole * _gradient_bytes(mesh, batch, kind)
-    return RankMemory(weights, gradients, 8 * whole, activations, unsharded, buffers)
+    moments = _copies(shape, mesh, batch, kind, activations)
+    copies = (RankMemory(weights, gradients, 8 * whole, *moment) for moment in moments)
+    return max(copies, key=lambda memory: memory.total)
 
 
 def _gradient_bytes(mesh: Mesh, batch: Batch, kind: str) -> int:
@@ -108,26 +115,62 @@ def _zero_memory(parameters: int, mesh: Mesh, compute: int, activations: int) ->
     return RankMemory(compute * copies + masters, 4 * gradients, 8 * state, activations)
 
 
-def _around_the_pass(shape: Shape, mesh: Mesh, batch: Batch, kind: str) -> tuple[int, int]:
-    """Weights that are put together, and buffers."""
+# Activations, weights that are put together, and buffers, at some moment.
+_Moment = tuple[int, int, int]
+
+
+def _copies(shape: Shape, mesh: Mesh, batch: Batch, kind: str, activations: int) -> list[_Moment]:
+    """The backward pass, and on the CPU the sum of gradients after it."""
+    table = shape.vocab_size * shape.hidden_size
+    if (kind, batch.precision) != ("cpu", "bf16"):
+        return [(activations, 0, 8 * table)]
+    pieces = 8 * min(_PIECE_VALUES, table)
+    # A bf16 gradient is cast whole before it is added to fp32 ones.
+    cast = 4 * table if batch.micro_batches(mesh.data) > 1 else 0
+    return [(activations, 0, pieces), (_reserved_bytes(shape, batch, mesh), 0, pieces + cast)]
+
+
+def _around_the_pass(shape: Shape, mesh: Mesh, batch: Batch) -> tuple[int, int]:
+    """Weights that are put together, and buffers, on CUDA."""
     compute, reduce = batch.compute_bytes, batch.reduce_bytes
     table = -(-shape.vocab_size // mesh.tensor) * shape.hidden_size
-    if mesh.engine != "fsdp2":
-        piece = min(_PIECE_VALUES, table) if (kind, batch.precision) == ("cpu", "bf16") else table
-        return 0, 8 * piece
     layer, rest = shape.layer_parameters(mesh.tensor), shape.rest_parameters(mesh.tensor)
     layers = shape.num_hidden_layers
     # The layer that is computed and the next; and the result of a gather before it is taken apart.
     together = layers if not mesh.reshard_after_forward else min(2, layers)
     unsharded = compute * (rest + together * layer + max(layer, rest))
     # The gradient of the word table waits for that of the lookups; layers are dealt out one by one.
-    waiting = 0 if kind == "cpu" and mesh.tensor == 1 else compute * rest
-    # Gloo adds a copy up and then takes a part of it.
-    copies = 2 if kind == "cpu" else 1
-    leaving = max((compute + 2 * reduce) * layer, copies * reduce * rest)
+    waiting = compute * rest
+    leaving = max((compute + 2 * reduce) * layer, reduce * rest)
     if batch.micro_batches(mesh.data) > 1:
         leaving += reduce * rest // mesh.shards  # the new sum beside that of the micro-batches before
     return unsharded, waiting + leaving + 8 * table // mesh.shards
+
+
+def _sharded_on_the_cpu(shape: Shape, mesh: Mesh, batch: Batch, activations: int) -> list[_Moment]:
+    """The backward pass of the last layer, and its end, when what is left of the gradients leaves."""
+    compute, reduce, shards = batch.compute_bytes, batch.reduce_bytes, mesh.shards
+    layer, rest = shape.layer_parameters(mesh.tensor), shape.rest_parameters(mesh.tensor)
+    table = -(-shape.vocab_size // mesh.tensor) * shape.hidden_size
+    # Gradients in another type than their sums are copied when they are laid out; uneven ones are padded.
+    copied = compute if compute != reduce else 0
+    padded = compute * table if (table // shape.hidden_size) % shards else 0
+    # One shard is not sent, but divided by one; sums of several micro-batches meet.
+    alone = reduce if shards == 1 else 0
+    added = reduce / shards if batch.micro_batches(mesh.data) > 1 else 0
+    lent = reduce * layer + (_LENT_LAYERS * compute * layer if shards > 1 else 0)
+    # The layer that is computed, the next, and the shards of a layer in the type of the model.
+    together = min(2 if shards > 1 else 1, shape.num_hidden_layers)
+    together = together if mesh.reshard_after_forward else shape.num_hidden_layers
+    unsharded = compute * (rest + together * layer + layer // shards)
+    # With workspaces the gradient of the word table is among the activations.
+    waiting = compute * table if mesh.tensor > 1 else 0
+    first = lent + waiting + round(max(copied, alone + added) * layer)
+    # What is sent, and what comes.
+    sent = 2 * reduce * min(_MESSAGE_VALUES, rest) if shards > 1 else 0
+    laid_out = max(copied * rest + padded, round((alone + added) * rest) + sent)
+    last = lent + waiting + reduce * rest + laid_out
+    return [(activations, unsharded, first), (_reserved_bytes(shape, batch, mesh), 0, last)]
 
 
 def activation_bytes(shape: Shape, batch: Batch, tokens: int, tensor: int = 1, kind: str = "cuda") -> int:
@@ -172,19 +215,41 @@ def _layer_bytes(shape: Shape, compute: int, mask: int, tensor: int, kind: str) 
     return 2 * compute * width + cut / tensor
 
 
-def _workspace_bytes(shape: Shape, batch: Batch, tokens: int, predicted: int) -> int:
-    """Room that a model on one CPU reserves, and what it keeps beside it."""
+def _reserved_values(shape: Shape, batch: Batch, tokens: int, predicted: int) -> int:
+    """Values of the room that a model on one CPU keeps from step to step."""
     width, inner, layers = shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers
     matrices = 2 * width * (2 * width + inner)
-    kept = tokens * (5 * width + inner)
-    reserved = layers * max(kept, matrices) + matrices
+    kept = layers * max(tokens * (5 * width + inner), matrices) + matrices
     logits = (predicted + predicted // 16) * shape.vocab_size
-    scratch = max(tokens * max(2 * inner, 5 * width), logits)
-    table_gradient = shape.vocab_size * width
-    # Dropout makes copies of the sums before norms; a gradient and the value it meets come and go.
-    beside = tokens * width * (2 * layers if batch.dropout else 0) + 3 * tokens * width
+    rows, scores = _block(shape, batch, tokens)
+    attention = 5 * tokens * width + _BLOCK_ROWS * rows * width + _BLOCK_SCORE_TENSORS * scores
+    return kept + max(2 * tokens * inner, attention, logits) + shape.vocab_size * width
+
+
+def _block(shape: Shape, batch: Batch, tokens: int) -> tuple[int, int]:
+    """Tokens and scores of a block of attention."""
     length = batch.sequence_length
     scores = shape.num_attention_heads * length**2
-    block = scores * max(1, min(tokens // length, _BLOCK_SCORES // scores))
-    values = reserved + scratch + table_gradient + beside + _SCORE_TENSORS * block + 4 * predicted * width
-    return batch.compute_bytes * values + 2 * layers * tokens * _NORM_BYTES
+    sequences = max(1, min(tokens // length, _BLOCK_SCORES // scores))
+    return sequences * length, sequences * scores
+
+
+def _reserved_bytes(shape: Shape, batch: Batch, mesh: Mesh) -> int:
+    """Room that stays when nothing is kept for a backward pass; ranks that share layers reserve none."""
+    tokens = batch.micro_tokens(mesh.data)
+    if mesh.tensor > 1:
+        return 0
+    predicted = round(tokens * batch.mlm_probability)
+    return batch.compute_bytes * _reserved_values(shape, batch, tokens, predicted)
+
+
+def _workspace_bytes(shape: Shape, batch: Batch, tokens: int, predicted: int) -> int:
+    """Room that a model on one CPU reserves, and what it keeps beside it."""
+    width, layers, compute = shape.hidden_size, shape.num_hidden_layers, batch.compute_bytes
+    # Dropout makes copies of the sums before norms; a gradient and the value it meets come and go.
+    beside = tokens * width * (2 * layers if batch.dropout else 0) + 3 * tokens * width
+    # A mask of dropout is as wide as the values it meets, and made of random bytes.
+    _, scores = _block(shape, batch, tokens)
+    mask = (compute + 1) * scores if batch.dropout else 0
+    values = _reserved_values(shape, batch, tokens, predicted) + beside + 4 * predicted * width
+    return compute * values + mask + 2 * layers * tokens * _NORM_BYTES

@@ -81,7 +81,7 @@ class SharedLayer(EncoderLayer):
     attention_share: Callable[..., Tensor] = staticmethod(_attention_share)
     feed_forward_share: Callable[..., Tensor] = staticmethod(_feed_forward_share)
 
-    def make_room(self, num_tokens: int) -> None:
+    def make_room(self, layout: Layout, dtype: torch.dtype) -> None:
         """Shares of a layer have no memory of their own."""
 
     def compile_shares(self, backend: str) -> None:
