@@ -174,11 +174,14 @@ def inspect(
     split: str = "train",
     verify: bool = False,
     words: bool = False,
+    flight: bool = False,
 ) -> dict[str, Any]:
     """Describe a data folder, a run or a model; see `maskwright inspect --help`."""
     from .jobs.inspect import inspect_folder
 
-    return inspect_folder(Path(path), document=document, shard=shard, split=split, verify=verify, words=words)
+    return inspect_folder(
+        Path(path), document=document, shard=shard, split=split, verify=verify, words=words, flight=flight
+    )
 
 
 def monitor(*runs: str | Path) -> list[dict[str, Any]]:

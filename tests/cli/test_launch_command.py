@@ -69,6 +69,13 @@ class TestRefused:
                 ("pretrain", "laptop", "--on", "kubernetes", "--image", "i", "--claim", "work"),
                 "--claim is 'work', expected CLAIM=/FOLDER",
             ),
+            (
+                (
+                    *("pretrain", "laptop", "--on", "kubernetes", "--image", "i"),
+                    *("--claim", "a=/work", "--claim", "b=/work"),
+                ),
+                "--claim names /work twice, for a and b; leave one out",
+            ),
         ],
     )
     def test_refused(self, command, tmp_path, arguments, message):

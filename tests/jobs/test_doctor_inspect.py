@@ -1,12 +1,16 @@
 """The doctor's advice, and looks into folders that are not quite whole."""
 
+import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 import maskwright
+from maskwright.cli.main import app
 from maskwright.core.errors import CheckpointError, ShardError, TokenizerError
 from maskwright.jobs import doctor
+from maskwright.training.watching.flight import FlightRecorder, flight_path
 
 
 def advice(monkeypatch, free=1 << 40, missing=(), **machine):
@@ -83,3 +87,30 @@ def test_a_model_that_is_none(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(CheckpointError, match="holds a list, expected the config of a model"):
         maskwright.inspect(tmp_path)
+
+
+def test_the_flight_of_a_run_for_people_and_for_programs(tmp_path):
+    for rank in (0, 2):
+        header = {"rank": rank, "processes": 3, "host": "here", "versions": {"torch": f"2.{rank}"}}
+        recorder = FlightRecorder(flight_path(tmp_path, rank), header, lambda: 86400.0)
+        recorder.begin(7, "computing")
+        recorder.finish("rank 1 is gone", 7, "computing", "lost")
+        recorder.close()
+    (tmp_path / "flight" / "rank-00001.jsonl").write_text("torn")
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path), "--flight"])
+    assert result.exit_code == 0
+    end = (
+        "last step 7 (computing) at 1970-01-02 00:00:00 UTC; ended at 1970-01-02 00:00:00 UTC: rank 1 is gone"
+    )
+    assert result.stdout.splitlines() == [
+        f"rank 0 on here: {end}",
+        f"rank 2 on here: {end}",
+        "rank 1: left a recorder that cannot be read",
+        "processes           3",
+        "stopped first       not known",
+        "versions            torch 2.0",
+        "versions of rank 2  torch 2.2",
+    ]
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path), "--flight", "--json"])
+    found = json.loads(result.stdout)
+    assert (found["kind"], found["damaged"], len(found["ranks"])) == ("flight", [1], 2)

@@ -335,3 +335,8 @@ def test_other_files_stay(tmp_path):
     path.write_text("mine")
     with pytest.raises(OutputExistsError, match="exists and was not written by maskwright launch"):
         write_script(path, slurm_text(PLAN))
+
+
+def test_an_option_that_is_given_twice_with_other_values():
+    with pytest.raises(ConfigError, match="--time is 2:00:00, but --sbatch says time=1:00:00; leave one out"):
+        slurm_text(PLAN, SlurmPlace(time="2:00:00", directives={"time": "1:00:00"}))

@@ -1,12 +1,14 @@
 """What a user's `ds_config.json` may say, and what is told of all that contradicts the recipe."""
 
 import json
+import re
 
 import pytest
 
 from maskwright.core.errors import ConfigError
 from maskwright.parallel.config import ParallelConfig
-from maskwright.parallel.deepspeed_config import StepPlan, make_deepspeed_config
+from maskwright.parallel.deepspeed_config import StepPlan, make_deepspeed_config, make_loss_scaler
+from maskwright.parallel.loss_scaling import LossScaler
 
 PLAN = StepPlan("fp32", 1.0, 2, sequences=64, micro_sequences=8)
 
@@ -156,3 +158,91 @@ def test_stage_0_is_for_fp32():
     parallel = ParallelConfig(engine="deepspeed", zero_stage=0)
     with pytest.raises(ConfigError, match="ZeRO stage 0 is here for fp32 only, but the precision is bf16"):
         make_deepspeed_config(parallel, StepPlan("bf16", 1.0, 2))
+
+
+@pytest.fixture
+def scale(tmp_path):
+    def made(given, precision="fp16"):
+        path = tmp_path / "ds_config.json"
+        path.write_text(json.dumps(given))
+        parallel = ParallelConfig(engine="deepspeed", deepspeed_config=str(path))
+        scaler, ignored = make_loss_scaler(parallel, precision)
+        return scaler, [said.removeprefix(f"{path}: ") for said in ignored]
+
+    return made
+
+
+def test_the_scaling_of_losses_is_that_of_the_file(scale):
+    given = {
+        "enabled": True,
+        "loss_scale": 0,
+        "initial_scale_power": 10,
+        "loss_scale_window": 500,
+        "min_loss_scale": 4,
+        "hysteresis": 1,
+        "auto_cast": False,
+    }
+    scaler, ignored = scale({"fp16": given})
+    assert (scaler.scale, scaler.growth_interval, scaler.minimum, scaler.maximum) == (1024, 500, 4, 2**24)
+    assert ignored == []
+
+
+def test_without_values_the_scaling_of_losses_is_ours(scale):
+    ours = LossScaler()
+    for given in ({}, {"fp16": {"loss_scale_window": "auto", "initial_scale_power": "auto"}}):
+        scaler, ignored = scale(given)
+        assert vars(scaler) == vars(ours)
+        assert ignored == []
+    assert vars(make_loss_scaler(ParallelConfig(engine="deepspeed"), "fp16")[0]) == vars(ours)
+    assert scale({"fp16": {"loss_scale_window": 5}}, "fp32") == (None, [])
+
+
+def test_what_is_not_followed_is_named(scale):
+    given = {
+        "initial_scale_power": 32,
+        "hysteresis": 2,
+        "consecutive_hysteresis": True,
+        "auto_cast": True,
+    }
+    scaler, ignored = scale({"fp16": given})
+    assert scaler.scale == 2**24
+    assert ignored == [
+        "fp16.initial_scale_power 32 is too large; it begins with 24",
+        "fp16.hysteresis 2 is ignored: the first overflow lowers the loss scale",
+        "fp16.consecutive_hysteresis true is ignored: the first overflow lowers the loss scale",
+        "fp16.auto_cast true is ignored: the engine has its own way",
+    ]
+    found = {"bfloat16": {"immediate_grad_update": True}, "bf16": {"check_grad_overflow": False}}
+    assert scale(found, "bf16") == (
+        None,
+        [
+            "bf16.immediate_grad_update true is ignored: the engine has its own way",
+            "bf16.check_grad_overflow false is ignored: "
+            "a step whose gradient is not finite is always skipped",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"initial_scale_power": -1},
+            "fp16.initial_scale_power is -1, expected an integer from 0; correct it",
+        ),
+        ({"loss_scale_window": 0}, "fp16.loss_scale_window is 0, expected an integer from 1; correct it"),
+        ({"loss_scale_window": True}, "fp16.loss_scale_window is True, expected an integer from 1"),
+        ({"min_loss_scale": 0.5}, "fp16.min_loss_scale is 0.5, expected an integer from 1; correct it"),
+        (
+            {"min_loss_scale": 3},
+            "fp16.min_loss_scale is 3, expected a power of two up to the first scale, 65536",
+        ),
+        (
+            {"min_loss_scale": 8, "initial_scale_power": 2},
+            "a power of two up to the first scale, 4; correct it",
+        ),
+    ],
+)
+def test_a_scaling_of_losses_that_makes_no_sense_is_refused(scale, given, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        scale({"fp16": given})

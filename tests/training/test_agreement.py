@@ -1,9 +1,14 @@
 """What processes agree on: targets, how many micro-batches, sums, and a signal that one of them got."""
 
+import re
 from dataclasses import dataclass
 
+import pytest
+
+from maskwright.core.errors import StorageError
 from maskwright.parallel.world import SOLO, World
-from maskwright.training.agreement import agree_on_reason, agree_on_size, signal_name
+from maskwright.training.agreement import agree_on_folder, agree_on_reason, agree_on_size, signal_name
+from ranks import run_ranks
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,69 @@ def test_a_signal_of_one_is_a_signal_for_all():
     assert (sums, reason) == ({"loss": 3.5, "tokens": 15.0}, "SIGTERM")
     assert agree_on_reason(SOLO, {"loss": 1.0}, "SIGUSR1") == ({"loss": 1.0}, "SIGUSR1")
     assert signal_name(0) is None
+
+
+def test_one_process_has_its_folder_to_itself(tmp_path):
+    agree_on_folder(SOLO, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def folders(world, folder):
+    """All see the folder; some see it late; some have another one; it cannot be written."""
+    own, said, pauses = folder / f"own-{world.rank}", [], []
+    (folder / "late").mkdir(exist_ok=True)
+    shared = folder / "late" / "shared"
+
+    def appear(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            shared.symlink_to(folder / "run")
+
+    agree_on_folder(world, folder / "run")
+    agree_on_folder(world, folder / "run" if world.is_main else shared, appear)
+    for place in (own, folder / "file"):
+        host = f"node-{world.rank // 2}"
+        with pytest.raises(StorageError) as caught:
+            agree_on_folder(world, place, lambda seconds: None, host)
+        said.append(str(caught.value).replace(str(folder), ""))
+    world.wait()
+    return said, pauses, [path.name for path in (folder / "run").iterdir()]
+
+
+@pytest.mark.distributed
+def test_processes_that_have_another_folder_are_named(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "own-0").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    first, second = run_ranks(2, folders, tmp_path)
+    assert first[1:] == ([], [])
+    assert second[1:] == ([0.5] * 3, [])
+    for rank, (told, _, _) in enumerate((first, second)):
+        assert told[0] == (
+            f"/own-{rank}: is another folder on node-0 (rank 1) than on node-0 (rank 0); put the output on "
+            "storage that all machines share, and name it by the same path on each"
+        )
+        assert "/file" in told[1]
+    assert not list((tmp_path / "own-0").iterdir())
+
+
+def test_many_ranks_are_named_in_short(tmp_path):
+    class Cluster(Others):
+        def gather(self, value):
+            return [value, *((f"node-{rank // 4}", rank in (1, 6)) for rank in range(1, 12))]
+
+        def from_main(self, value):
+            return value
+
+        def on_main(self, work):
+            work()
+
+    with pytest.raises(
+        StorageError,
+        match=re.escape(
+            "is another folder on node-0 (ranks 2 to 3); node-1 (ranks 4 to 5, 7); node-2 (ranks 8 to 11) "
+            "than on first (rank 0); put the output on storage that all machines share"
+        ),
+    ):
+        agree_on_folder(Cluster([[0.0]] * 11), tmp_path, host="first")
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Saving behind the training: what is saved, what waits, and how failures are told."""
 
+import contextlib
 import logging
 import threading
 
@@ -11,6 +12,7 @@ import maskwright.training.checkpoints.store as store
 from maskwright.core.errors import StorageError
 from maskwright.training.checkpoints.background import Background
 from maskwright.training.checkpoints.staging import Staging
+from maskwright.training.watch import WorkerLost
 
 
 @pytest.fixture
@@ -185,3 +187,12 @@ def test_tensors_of_a_gpu_are_copied_into_pinned_memory():
     assert torch.equal(copied, tensor.cpu())
     assert staging.copy({"a": tensor * 2})["a"] is copied
     assert torch.equal(copied, tensor.cpu() * 2)
+
+
+def test_what_the_loss_of_a_process_explains_is_not_told_before_it(tmp_path, refuse, caplog):
+    refuse(RuntimeError("a peer has left"))
+    checkpoints = make(tmp_path, asynchronous=True)
+    checkpoints.save(1, state(1), PROGRESS)
+    with pytest.raises(WorkerLost), contextlib.closing(checkpoints):
+        raise WorkerLost("rank 1 is gone")
+    assert caplog.records == []

@@ -28,10 +28,18 @@ def read(address, step):
     return {path.rpartition("/")[2]: store.cat_file(path) for path in found}
 
 
+def save(checkpoints, step, seed=None):
+    """Save a checkpoint, and wait until it has been copied too."""
+    path = checkpoints.save(step, state(step if seed is None else seed), PROGRESS)
+    checkpoints.finish()
+    checkpoints._uploads.wait()
+    return path
+
+
 def test_every_file_is_copied_and_nothing_is_removed_there(tmp_path, address):
     checkpoints = make(tmp_path, keep=1, upload=address, asynchronous=True)
     for step in (1, 2):
-        path = checkpoints.save(step, state(step), PROGRESS)
+        path = save(checkpoints, step)
         assert (checkpoints.finish(), checkpoints.poll()) == ([], [])
         assert read(address, step) == files(path)
     assert checkpoints.steps() == [2]
@@ -42,7 +50,7 @@ def test_a_run_without_checkpoints_goes_on_from_the_newest_copy(tmp_path, addres
     checkpoints = make(tmp_path, upload=address)
     assert checkpoints.load_newest() is None
     for step in (1, 2):
-        checkpoints.save(step, state(step), PROGRESS)
+        save(checkpoints, step)
     whole = files(checkpoints.path(2))
     shutil.rmtree(checkpoints.folder)
     again = make(tmp_path, upload=address)
@@ -57,7 +65,7 @@ def test_a_run_without_checkpoints_goes_on_from_the_newest_copy(tmp_path, addres
 def test_copies_are_taken_where_none_is_whole(tmp_path, address, caplog):
     checkpoints = make(tmp_path, upload=address)
     for step in (1, 2):
-        flip(checkpoints.save(step, state(step), PROGRESS) / "__0_0.distcp")
+        flip(save(checkpoints, step) / "__0_0.distcp")
     assert checkpoints.load_newest().step == 2
     assert caplog.text.count("going back to the checkpoint before it") == 2
     assert make(tmp_path).load(2).step == 2
@@ -66,7 +74,7 @@ def test_copies_are_taken_where_none_is_whole(tmp_path, address, caplog):
 def test_copies_that_are_not_whole_are_passed_over(tmp_path, address, caplog):
     checkpoints = make(tmp_path, upload=address)
     for step in (1, 2, 3, 4, 5):
-        checkpoints.save(step, state(step), PROGRESS)
+        save(checkpoints, step)
     shutil.rmtree(checkpoints.folder)
     store, root = fsspec.core.url_to_fs(address.rstrip("/"))
     store.rm_file(f"{root}/step-00000005/manifest.json")  # the copy was not finished
@@ -92,7 +100,7 @@ def test_copies_that_are_not_whole_are_passed_over(tmp_path, address, caplog):
 def test_a_copy_of_another_format_is_refused(tmp_path, monkeypatch):
     checkpoints = make(tmp_path, upload=str(tmp_path / "copies"))
     monkeypatch.setattr("maskwright.training.checkpoints.manifest.FORMAT_VERSION", 1)
-    checkpoints.save(1, state(1), PROGRESS)
+    save(checkpoints, 1)
     monkeypatch.undo()
     shutil.rmtree(checkpoints.folder)
     with pytest.raises(CheckpointError, match="copies/step-00000001: has format version 1, this Maskwright"):
@@ -114,9 +122,9 @@ class Broken:
 @pytest.mark.parametrize("call", ["makedirs", "put_file"])
 def test_a_failure_is_a_message_and_the_checkpoint_stays(tmp_path, call):
     checkpoints = make(tmp_path, upload=str(tmp_path / "copies"))
-    copies = checkpoints._copies
+    copies = checkpoints._uploads.copies
     copies._files = Broken(copies._files, call, LookupError("no such bucket"))
-    checkpoints.save(1, state(1), PROGRESS, wait=True)
+    save(checkpoints, 1)
     said = (
         "WARNING: the checkpoint of step 1 was saved, but not copied: "
         f"{tmp_path / 'copies'}: no such bucket; check the address and the access"
@@ -125,16 +133,16 @@ def test_a_failure_is_a_message_and_the_checkpoint_stays(tmp_path, call):
     assert checkpoints.finish() == []
     assert checkpoints.load_newest().step == 1
     copies._files = copies._files.honest
-    checkpoints.save(2, state(2), PROGRESS)
+    save(checkpoints, 2)
     assert (checkpoints.poll(), copies.steps()) == ([], [2])
 
 
 def test_a_copy_is_unfinished_while_it_is_written_again(tmp_path):
     checkpoints = make(tmp_path, upload=str(tmp_path / "copies"))
-    checkpoints.save(1, state(1), PROGRESS)
-    copies = checkpoints._copies
+    save(checkpoints, 1)
+    copies = checkpoints._uploads.copies
     copies._files = Broken(copies._files, "put_file", ConnectionError())
-    checkpoints.save(1, state(2), PROGRESS)
+    save(checkpoints, 1, seed=2)
     assert "ConnectionError()" in checkpoints.poll()[0]
     assert copies.steps() == []
 
@@ -142,9 +150,9 @@ def test_a_copy_is_unfinished_while_it_is_written_again(tmp_path):
 @pytest.mark.parametrize("call", ["glob", "get_file"])
 def test_copies_that_cannot_be_reached_are_not_taken_for_none(tmp_path, call):
     checkpoints = make(tmp_path, upload=str(tmp_path / "copies"))
-    checkpoints.save(1, state(1), PROGRESS)
+    save(checkpoints, 1)
     shutil.rmtree(checkpoints.folder)
-    copies = checkpoints._copies
+    copies = checkpoints._uploads.copies
     copies._files = Broken(copies._files, call, PermissionError(13, "Forbidden"))
     with pytest.raises(StorageError, match=r"copies: .*Forbidden; check the address and the access"):
         checkpoints.load_newest()

@@ -250,7 +250,9 @@ def copies(world, folder, spread):
     """Copies are made by the ranks that wrote the files, and fetched for all."""
     copied, told = checkpoints_of(folder / "spot", world, upload=f"file://{folder}/copies"), {}
     copied.save(5, spread(5), PROGRESS)
-    told["copied"] = copied.finish() + copied.poll()
+    told["copied"] = copied.finish()
+    copied._uploads.wait()
+    told["copied"] += copied.poll()
     if world.is_main:
         shutil.rmtree(copied.folder)
     world.wait()
@@ -258,8 +260,9 @@ def copies(world, folder, spread):
     assert copied.load_newest(template).step == 5
     assert_equal(gather(template), whole(5))
     if world.rank == 1:
-        copied._copies.put = refuse_copy
+        copied._uploads.copies.put = refuse_copy
     copied.save(6, spread(6), PROGRESS, wait=True)
+    copied._uploads.wait()
     return told | {"uncopied": copied.poll()}
 
 

@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import maskwright
@@ -169,6 +170,52 @@ def test_other_data_is_refused_by_the_checkpoint(values, pretrained, tmp_path):
     folder = shutil.copytree(pretrained, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"the checkpoint was made with data '[0-9a-f]+', now it is"):
         maskwright.pretrain({**values, "data": str(tmp_path / "data")}, output=folder, resume=True)
+    assert (folder / "config.yaml").read_bytes() == (pretrained / "config.yaml").read_bytes()
+
+
+def test_data_of_another_tokenizer_is_named_before_a_tensor_is_read(
+    values, pretrained, corpus_file, tmp_path
+):
+    prepared = {**tiny_world.prepare_values(corpus_file), "tokenizer": {"vocab_size": 380}}
+    maskwright.prepare(prepared, output=tmp_path / "data")
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"the checkpoint was made with data '[0-9a-f]+', now it is"):
+        maskwright.pretrain({**values, "data": str(tmp_path / "data")}, output=folder, resume=True)
+
+
+def test_a_plan_that_ends_before_the_checkpoint(values, pretrained, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match='the checkpoint is of step 24, but "steps" is 12; give at least as many'
+    ):
+        maskwright.pretrain(values, "steps=12", output=folder, resume=True, force=True)
+    assert (folder / "config.yaml").read_bytes() == (pretrained / "config.yaml").read_bytes()
+    assert (folder / "summary.json").read_bytes() == (pretrained / "summary.json").read_bytes()
+
+
+def test_a_plan_that_ends_at_a_checkpoint_without_an_evaluation(values, tmp_path):
+    """Whatever happened before, the summary has the numbers of the last step."""
+    plan = {**values, "steps": 12, "checkpoint": {"every_steps": 6}, "evaluation": {"every_steps": 100}}
+    folder = tmp_path / "run"
+    maskwright.pretrain(plan, output=folder)
+    shutil.rmtree(folder / "checkpoints" / "step-00000012")
+    result = maskwright.pretrain(plan, "steps=6", output=folder, resume=True, force=True)
+    assert (result["steps"], result["validation_loss"] > 0) == (6, True)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("fp8=true", '"fp8" is on, but the model is on the cpu; set fp8=false'),
+        ("parallel.engine=fsdp2", "needs a launcher even for one process; start it with maskwright launch"),
+    ],
+)
+def test_a_start_that_is_refused_leaves_the_folder_free(values, tmp_path, override, said):
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError, match=said):
+        maskwright.pretrain(values, override, output=folder)
+    maskwright.pretrain(values, "steps=1", output=folder)
 
 
 def test_a_tokenizer_changed_after_the_shards_were_made(values, data_folder, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,12 +23,40 @@ def inspect(
     words: Annotated[
         bool, typer.Option("--words", help="Data: with --document, also its words, as masking sees them.")
     ] = False,
+    flight: Annotated[
+        bool, typer.Option("--flight", help="Run: what each process did last, and who stopped first.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Look into prepared data, a run, or a model."""
     from ..jobs.inspect import inspect_folder
 
-    found = inspect_folder(folder, document=document, shard=shard, split=split, verify=verify, words=words)
+    found = inspect_folder(
+        folder, document=document, shard=shard, split=split, verify=verify, words=words, flight=flight
+    )
+    if flight and not json:
+        _show_flight(found)
+        return
     if "words" in found.get("document", {}) and not json:
         found["document"]["words"] = "|".join(found["document"]["words"])
     show(found, as_json=json)
+
+
+def _show_flight(found: dict[str, Any]) -> None:
+    """A line for each process, and what they are together."""
+    for line in found["lines"]:
+        typer.echo(line)
+    for name, what in (("missing", "left no recorder"), ("damaged", "left a recorder that cannot be read")):
+        for rank in found[name]:
+            typer.echo(f"rank {rank}: {what}")
+    first, hows = found["stopped_first"], {rank["how"] for rank in found["ranks"]}
+    unknown = "not known" if "lost" in hows else "nobody"
+    show(
+        {
+            "processes": found["processes"],
+            "stopped_first": unknown if first is None else f"rank {first}",
+            "versions": found["versions"],
+            **{f"versions of rank {rank}": one for rank, one in found["other_versions"].items()},
+        },
+        as_json=False,
+    )

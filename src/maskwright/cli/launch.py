@@ -221,8 +221,8 @@ def _launch_here(
     from ..core.config import dump_config
 
     place = _meeting_place(plan, node_rank, address)
-    command = [sys.executable, "-m", "maskwright", *plan.worker_arguments()]
     if dry_run:
+        command = [sys.executable, "-m", "maskwright", *plan.worker_arguments()]
         typer.echo(dump_config(config), err=True)
         numbers = {
             "machines": plan.machines.nodes,
@@ -232,10 +232,14 @@ def _launch_here(
         show({"command": shlex.join(command), **numbers, "restarts": plan.restarts}, as_json=json)
         return
     from ..jobs.launching.local import Meeting, run_workers
+    from ..jobs.launching.tied import tied_command
     from ..jobs.outputs import claim_output
 
     if place[0] == 0:  # the others come later, and would take away what this one began
-        claim_output(config, plan.output, resume=resume, overwrite=overwrite, force=plan.force)
+        claim_output(
+            config, plan.output, resume=resume, overwrite=overwrite, force=plan.force, accept_later=True
+        )
+    command = tied_command(["maskwright", *plan.worker_arguments()])
     ending = run_workers(command, plan, Meeting(*place))
     if ending.verdict != "crashed" and ending.told:
         raise typer.Exit(ending.exit_code)  # rank 0 has said on this terminal what there is to say
@@ -310,6 +314,10 @@ def _kubernetes(
         name, _, folder = text.partition("=")
         if not name or not folder.startswith("/"):
             raise ConfigError(f"--claim is {text!r}, expected CLAIM=/FOLDER")
+        if folder in folders:
+            raise ConfigError(
+                f"--claim names {folder} twice, for {folders[folder]} and {name}; leave one out"
+            )
         folders[folder] = name
     place = KubernetesPlace(image, kind, folders, cpus, memory, grace_seconds=grace)  # type: ignore[arg-type] # checked above
     lines = dump_config(config).splitlines(keepends=True)

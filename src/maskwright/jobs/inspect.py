@@ -26,6 +26,7 @@ def inspect_folder(
     split: str = "train",
     verify: bool = False,
     words: bool = False,
+    flight: bool = False,
 ) -> dict[str, Any]:
     """Describe a folder.
 
@@ -36,18 +37,23 @@ def inspect_folder(
         split: for a data folder, the split it is in.
         verify: for a data folder, compare every checksum.
         words: also cut the document into words, as masking of whole words sees them.
+        flight: for a run, what each process did last, as `summarize_flight` says.
 
     Returns:
-        What was found; `kind` is data, run, or model.
+        What was found; `kind` is data, run, flight, or model.
 
     Raises:
         ShardError: the data folder is damaged.
         TokenizerError: words are asked for, and the vocabulary does not tell them.
-        DataError: nothing that is known lies there.
+        DataError: nothing that is known lies there, or there are no flight recorders that can be read.
         ConfigError: words are asked for, but no document.
     """
     if words and document is None:
         raise ConfigError("words are asked for without a document; add its number (--document)")
+    if flight:
+        from ..training.watching import summarize_flight
+
+        return {"kind": "flight", "folder": str(folder), **summarize_flight(folder)}
     if (folder / "manifest.json").is_file():
         return _data(folder, document, shard, split, verify=verify, words=words)
     if (folder / "metrics.jsonl").is_file():

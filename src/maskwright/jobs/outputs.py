@@ -41,11 +41,19 @@ _FREE = frozenset(
         "profile.first",
     }
 )
-# Nor do these parts: over how many processes it is spread, and what of it is kept.
-_FREE_PARTS = ("parallel.", "checkpoint.")
+# Nor do these parts: over how many processes it is spread, what of it is kept, and how data is fetched.
+_FREE_PARTS = ("parallel.", "checkpoint.", "cache.")
 
 
-def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool, force: bool = False) -> None:
+def claim_output(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    force: bool = False,
+    accept_later: bool = False,
+) -> None:
     """Make sure that a folder may be written, and put the resolved config into it.
 
     Args:
@@ -54,6 +62,7 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool,
         resume: go on with what is there; it must have been begun with the same settings.
         overwrite: remove what is there first.
         force: go on although settings differ; each difference is said in the log.
+        accept_later: work that goes on keeps its config; the caller replaces it when all fits.
 
     Raises:
         OutputExistsError: the folder is occupied and neither was asked for.
@@ -83,8 +92,10 @@ def claim_output(config: Config, folder: Path, *, resume: bool, overwrite: bool,
         elif changed:
             raise ConfigError(
                 f"{folder}: was begun with other settings ({'; '.join(changed)}); resume with the same "
-                "settings, or add --overwrite to start again"
+                f"settings,{' add --force,' if accept_later else ''} or add --overwrite to start again"
             )
+        if accept_later:
+            return
     write_text(path, dump_config(config))
 
 

@@ -40,7 +40,7 @@ def pretrain_model(
     """
 
     def claim() -> None:
-        claim_output(config, folder, resume=resume, overwrite=overwrite, force=force)
+        claim_output(config, folder, resume=resume, overwrite=overwrite, force=force, accept_later=True)
 
     summary = run_pretraining(config, folder, claim=claim, force=force)
     if not summary:  # another rank tells about the run

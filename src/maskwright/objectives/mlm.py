@@ -261,7 +261,9 @@ class MaskedLMStream:
                 continue
             found = f"the checkpoint was made with {name} {state.get(name)!r}, now it is {value!r}"
             if not self.force:
-                raise CheckpointError(f"{found}; resume with what the run began with, or start a new run")
+                raise CheckpointError(
+                    f"{found}; resume with what the run began with, add --force, or start a new run"
+                )
             log.warning("%s; going on from sample %s, as forced", found, state["consumed"])
         self.consumed = int(state["consumed"])
 

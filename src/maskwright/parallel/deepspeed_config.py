@@ -1,7 +1,8 @@
 """The `ds_config.json` of a run: the user's own, with what the recipe decides put in its place.
 
 The recipe stays in charge of what a step is. A value of the file that says something else is refused, all
-of them at once; "auto" and what the file leaves out are filled in. Costs the reading of one small file.
+of them at once; "auto" and what the file leaves out are filled in. How the loss of fp16 is scaled is taken
+from the file, and what of that has nothing to correspond to is named. Costs the reading of one small file.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 
 from ..core.errors import ConfigError
 from .config import ParallelConfig
+from .loss_scaling import LossScaler
 
-__all__ = ["StepPlan", "make_deepspeed_config"]
+__all__ = ["StepPlan", "make_deepspeed_config", "make_loss_scaler"]
 
 _AUTO = "auto"
 # They change what a step computes, or split the ranks in a way that the recipe knows nothing of.
@@ -36,6 +38,24 @@ _FOREIGN = (
     "torch_autocast",
 )
 _HALF = ("fp16", "bf16")
+# What is said elsewhere of the precision of a run, or checked to say the same.
+_HEARD = ("enabled", "loss_scale", "fp16_master_weights_and_grads", "bf16_master_weights_and_grads")
+# Values by which nothing is asked for that the engine does not do.
+_AS_HERE = {
+    "auto_cast": False,
+    "bf16_optimizer_states": False,
+    "check_grad_overflow": True,
+    "consecutive_hysteresis": False,
+    "hysteresis": 1,
+    "immediate_grad_update": False,
+}
+_OWN_WAY = "the engine has its own way"
+_WHY = {
+    "hysteresis": "the first overflow lowers the loss scale",
+    "consecutive_hysteresis": "the first overflow lowers the loss scale",
+    "check_grad_overflow": "a step whose gradient is not finite is always skipped",
+}
+_LARGEST_POWER = 24
 _FP32_NAMES = ("torch.float32", "float32", "float", "fp32")
 
 
@@ -105,6 +125,67 @@ def make_deepspeed_config(parallel: ParallelConfig, plan: StepPlan) -> dict[str,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
+
+
+def make_loss_scaler(parallel: ParallelConfig, precision: str) -> tuple[LossScaler | None, list[str]]:
+    """How the loss is scaled, as the file says, and what it says in vain.
+
+    Args:
+        parallel: names the file, if there is one.
+        precision: `fp32`, `bf16` or `fp16`.
+
+    Returns:
+        The scaler, None unless the precision is fp16; and a sentence for each value of the section of the
+        precision that is not followed.
+
+    Raises:
+        ConfigError: a value makes no sense.
+    """
+    path = parallel.deepspeed_config
+    if precision not in _HALF:
+        return None, []
+    file = {} if path is None else _read(Path(path))
+    given = (
+        {**file.get("bfloat16", {}), **file.get("bf16", {})} if precision == "bf16" else file.get("fp16", {})
+    )
+    given = {name: said for name, said in given.items() if said != _AUTO and name not in _HEARD}
+    values: dict[str, float] = {}
+    in_vain = []
+    if precision == "fp16":
+        if (power := _integer(path, given, "initial_scale_power", 0)) is not None:
+            values["initial"] = 2.0 ** min(power, _LARGEST_POWER)
+            if power > _LARGEST_POWER:
+                said = f"fp16.initial_scale_power {power} is too large; it begins with {_LARGEST_POWER}"
+                in_vain.append(f"{path}: {said}")
+        if (window := _integer(path, given, "loss_scale_window", 1)) is not None:
+            values["growth_interval"] = window
+        if (smallest := _integer(path, given, "min_loss_scale", 1)) is not None:
+            values["minimum"] = _smallest(path, smallest, values.get("initial", 2.0**16))
+    for name, said in given.items():
+        if _AS_HERE.get(name, ...) != said:
+            in_vain.append(
+                f"{path}: {precision}.{name} {json.dumps(said)} is ignored: {_WHY.get(name, _OWN_WAY)}"
+            )
+    return (LossScaler(**values) if precision == "fp16" else None), in_vain  # type: ignore[arg-type] # by name
+
+
+def _integer(path: str | None, given: dict[str, Any], name: str, least: int) -> int | None:
+    """Take a value out of the section fp16."""
+    said = given.pop(name, None)
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, int) or said < least:
+        raise ConfigError(f"{path}: fp16.{name} is {said!r}, expected an integer from {least}; correct it")
+    return said
+
+
+def _smallest(path: str | None, value: int, initial: float) -> float:
+    if value & (value - 1) or value > initial:
+        raise ConfigError(
+            f"{path}: fp16.min_loss_scale is {value}, expected a power of two up to the first scale, "
+            f"{initial:g}; correct it"
+        )
+    return float(value)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from ..core.allocator import keep_large_buffers
 from ..core.errors import ConfigError, MissingDependencyError
+from ..core.log import get_logger
 from .config import ParallelConfig
-from .deepspeed_config import StepPlan, make_deepspeed_config
+from .deepspeed_config import StepPlan, make_deepspeed_config, make_loss_scaler
 from .engine import Accept, Objective, StepOutcome, accept_finite
 from .factory import EngineParts
-from .loss_scaling import LossScaler
 from .masters import forget_step, set_rate
 from .steps import (
     check_weights,
@@ -43,6 +43,8 @@ from .steps import (
 from .world import World
 
 __all__ = ["DeepSpeedEngine"]
+
+log = get_logger(__name__)
 
 
 def _library(device: str, precision: str) -> Any:
@@ -111,8 +113,8 @@ class DeepSpeedEngine:
         if self.stage and not getattr(parts.make_optimizer, "elementwise", False):
             raise ConfigError(
                 '"optimizer.name" is one that needs whole matrices, which lie in shards with '
-                "parallel.engine=deepspeed; set optimizer.name=adamw, parallel.zero_stage=0 or "
-                "parallel.engine=ddp"
+                "parallel.engine=deepspeed; set parallel.engine=fsdp2, parallel.zero_stage=0 or "
+                "optimizer.name=adamw"
             )
         if world.group is None:
             raise ConfigError(
@@ -123,7 +125,9 @@ class DeepSpeedEngine:
         if parts.device == "cpu":
             keep_large_buffers()
         self.world, self.max_grad_norm = world, parts.max_grad_norm
-        self.scaler = LossScaler() if parts.precision == "fp16" else None
+        self.scaler, ignored = make_loss_scaler(config, parts.precision)
+        for said in ignored if world.is_main else ():
+            log.warning(said)
         self.model: nn.Module = parts.model.to(parts.device)
         parts.prepare(self.model)
         self.named = dict(self.model.named_parameters())

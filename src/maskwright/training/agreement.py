@@ -2,19 +2,29 @@
 
 Two exchanges of a few numbers a step: how much there is to compute, and what came out of it and
 whether somebody was asked to stop. Everything that decides how the run goes on passes here, so that
-all processes decide the same.
+all processes decide the same. And once, before the first step, whether all see the folder of the run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import signal
+import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..core.errors import StorageError
+from ..core.files import TEMPORARY_MARK, write_text
 from ..parallel.world import World
 
-__all__ = ["StepSize", "agree_on_reason", "agree_on_size", "signal_name"]
+__all__ = ["StepSize", "agree_on_folder", "agree_on_reason", "agree_on_size", "signal_name"]
+
+# A network file system may show a new file some seconds late.
+_LOOKS, _SECONDS_BETWEEN_LOOKS = 20, 0.5
 
 
 @dataclass(frozen=True)
@@ -82,3 +92,63 @@ def agree_on_reason(
 def signal_name(number: int) -> str | None:
     """The name of a signal; None for 0."""
     return signal.Signals(number).name if number else None
+
+
+def agree_on_folder(
+    world: World, folder: Path, pause: Callable[[float], object] = time.sleep, host: str | None = None
+) -> None:
+    """Make sure that the folder of the run is one and the same for all processes.
+
+    Rank 0 leaves a small file in it, and the others look for that.
+
+    Args:
+        world: the processes.
+        folder: of the run; rank 0 has made it.
+        pause: waits for some seconds.
+        host: name of this machine; None asks for it.
+
+    Raises:
+        StorageError: some do not see it, or rank 0 cannot write there.
+    """
+    if world.size == 1:
+        return
+    # Whoever looks into the folder takes a file of this name for nobody's work.
+    token = folder / world.from_main(f".shared{TEMPORARY_MARK}{uuid.uuid4().hex}" if world.is_main else None)
+    world.on_main(lambda: write_text(token, "all processes must see this\n"))
+    found = world.gather((host or platform.node(), _sees(token, pause)))
+    if world.is_main:
+        with contextlib.suppress(OSError):
+            token.unlink()
+    blind: dict[str, list[int]] = {}
+    for rank, (name, sees) in enumerate(found):
+        if not sees:
+            blind.setdefault(name, []).append(rank)
+    if blind:
+        who = "; ".join(
+            f"{name} (rank{'s' * (len(ranks) > 1)} {_runs(ranks)})" for name, ranks in blind.items()
+        )
+        raise StorageError(
+            f"{folder.absolute()}: is another folder on {who} than on {found[0][0]} (rank 0); put the output "
+            "on storage that all machines share, and name it by the same path on each"
+        )
+
+
+def _sees(path: Path, pause: Callable[[float], object]) -> bool:
+    for look in range(_LOOKS):
+        if look:
+            pause(_SECONDS_BETWEEN_LOOKS)
+        with contextlib.suppress(OSError):
+            if path.exists():
+                return True
+    return False
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Ascending numbers in short: `1 to 7, 9`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

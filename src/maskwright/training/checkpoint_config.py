@@ -26,8 +26,9 @@ class CheckpointConfig(Config):
     upload: str | None = Field(
         None,
         min_length=1,
-        description="folder or fsspec address (s3://...) that every checkpoint is copied to; nothing is "
-        "removed there; a run without a whole checkpoint of its own goes on from the newest there",
+        description="folder or fsspec address (s3://...) that checkpoints are copied to behind the training, "
+        "the newest first; nothing is removed there; a run without a whole checkpoint of its own goes on "
+        "from the newest there",
     )
 
     @model_validator(mode="after")

@@ -111,7 +111,7 @@ def _product(left: torch.Tensor, right: torch.Tensor, precision: str) -> Callabl
 
 def _fp8_product(left: torch.Tensor, right: torch.Tensor) -> Callable[[], Any]:
     if left.device.type != "cuda":
-        raise ConfigError('"precision" is "fp8", which the cpu cannot multiply; set precision=bf16')
+        raise ConfigError('"fp8" is true, but the device is the cpu, which cannot multiply it; set fp8=false')
     one = torch.ones((), device=left.device)
     narrow, wide = left.to(torch.float8_e4m3fn), right.to(torch.float8_e4m3fn).t()
 

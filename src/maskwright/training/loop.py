@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..core.errors import Interrupted, StorageError, UserError
+from ..core.errors import ConfigError, Interrupted, StorageError, UserError
 from ..parallel.engine import StepOutcome
 from .agreement import agree_on_reason, agree_on_size
 from .hooks import Record, memory_fields
@@ -74,6 +75,8 @@ class _Run:
         self.last_evaluation: Record = {}
         self.saved_step, self.last_loss, self.busy_since = 0, math.nan, time.process_time()
         self._resume()
+        if self.world.is_main:
+            parts.begun()
         self._spent_before, self._started = self.progress.spent, time.monotonic()
 
     def _tell(self, record: Record) -> None:
@@ -85,10 +88,9 @@ class _Run:
 
     def _resume(self) -> None:
         self.parts.watch.phase("resuming")
-        found = self.parts.checkpoints.load_newest(self.parts.engine.state())
+        found = self.parts.checkpoints.load_newest(self.parts.engine.state(), self._check)
         if found is None:
             return
-        self.parts.stream.restore(found.progress["stream"])
         self.parts.engine.load(found.tensors)
         told = found.progress
         spent = told.get("spent", told["seconds"])
@@ -97,6 +99,16 @@ class _Run:
         self.last_evaluation = told["evaluation"]
         where = f" on {self.plan.processes}" if self.plan.processes else ""
         self._event(f"resumed from the checkpoint of step {found.step}{where}")
+
+    def _check(self, step: int, told: Mapping[str, Any]) -> None:
+        """Compare the place of a checkpoint with the plan and the data, before its tensors are read."""
+        schedule = self.plan.schedule
+        if schedule.budget_seconds is None and step > schedule.total_steps:
+            raise ConfigError(
+                f'the checkpoint is of step {step}, but "steps" is {schedule.total_steps}; give at least as '
+                "many steps, or start a new run"
+            )
+        self.parts.stream.restore(told["stream"])
 
     def _share_done(self) -> float:
         """Share of training that is done; where time is the budget, it is looked at here alone."""
@@ -121,6 +133,8 @@ class _Run:
                 self._save(required=last)
             if self._reason_to_stop() and not last:
                 self._stop()
+        if self.last_evaluation.get("step") != self.progress.step:
+            self._evaluate()
         for message in self.parts.checkpoints.poll():
             self._event(message)
         seen = {"seconds": self.progress.seconds, "tokens_seen": self.progress.tokens}

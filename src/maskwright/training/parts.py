@@ -84,7 +84,8 @@ class Parts:
     """What is plugged into the loop.
 
     With several processes hooks are for rank 0 alone, everything else is for each; `filler` makes a
-    micro-batch that counts nothing, for processes that have fewer than others.
+    micro-batch that counts nothing, for processes that have fewer than others. `begun` is called on rank 0
+    when the first step can be made, from the beginning or from a checkpoint.
     """
 
     stream: Stream
@@ -96,4 +97,5 @@ class Parts:
     spikes: SpikeGuard = field(default_factory=lambda: SpikeGuard(SpikeConfig(policy="off")))
     profile: Callable[[int], contextlib.AbstractContextManager[None]] = _no_profile
     filler: Callable[[], MicroBatch] | None = None
+    begun: Callable[[], None] = lambda: None
     watch: Watch = field(default_factory=Watch)

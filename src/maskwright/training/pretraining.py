@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..core.config import dump_config
-from ..core.files import write_json
+from ..core.files import write_json, write_text
 from ..core.log import get_logger
 from ..core.machine import describe_machine, library_versions, peak_memory_bytes
 from ..model.heads import MaskedLM
@@ -22,6 +22,7 @@ from ..parallel.engine import Engine
 from ..parallel.factory import EngineParts, make_engine
 from ..parallel.world import SOLO, World, open_world
 from ..planner.flops import model_flops_per_token
+from .agreement import agree_on_folder
 from .beginning import check_beginning
 from .checkpoints import Checkpoints
 from .device import measure_matrix_peak, resolve_device, set_tf32
@@ -37,7 +38,7 @@ from .samples import sample_predictions
 from .schedules import BatchWarmup, Schedule
 from .spikes import SpikeGuard, point_to_samples
 from .unigram import mixture_counts
-from .watching import RunWatch
+from .watching import RunWatch, tell_of_lost_ranks
 
 __all__ = ["run_pretraining"]
 
@@ -119,7 +120,7 @@ def run_pretraining(
 
     Args:
         config: what to do.
-        folder: the run's folder; holds `config.yaml` already. A checkpoint in it is gone on from.
+        folder: the run's folder; a checkpoint in it is gone on from. Gets `config.yaml` when all fits.
         hooks: further watchers.
         claim: called when everything is opened and checked, before anything is written.
         force: go on from a checkpoint of other data or another order.
@@ -132,11 +133,12 @@ def run_pretraining(
         UserError: data, model or a value cannot be used; nothing was lost.
     """
     patience = config.parallel.timeout_seconds
-    with open_world(resolve_device(config.device), patience) as processes:
+    with open_world(resolve_device(config.device), patience) as processes, tell_of_lost_ranks(processes):
         world = processes.share_layers(config.parallel.tensor)
         setting = open_setting(config)
         model = build_model(setting)
         world.on_main(claim)
+        agree_on_folder(world, folder)
         return _run(setting, model, world, folder, hooks, force)
 
 
@@ -144,13 +146,14 @@ def _run(
     setting: PretrainSetting, model: MaskedLM, world: World, folder: Path, hooks: Sequence[Hook], force: bool
 ) -> Record:
     config = setting.config
-    watchers = _watchers(setting, folder, hooks) if world.is_main else []
     set_tf32(config.tf32)
     peak = measure_matrix_peak(setting.device, "fp8" if config.fp8 else setting.precision)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    guards = Guards(config.guards, watchers)
     stream = _stream(setting, world, force)
     engine = _engine(setting, model, world)
+    # Nothing is written before everything is made, so that a value that is refused leaves no run behind.
+    watchers = _watchers(setting, folder, hooks) if world.is_main else []
+    guards = Guards(config.guards, watchers)
     profiler = Profiler(config.profile, folder, engine, stream)
     parts = Parts(
         stream=stream,
@@ -168,6 +171,7 @@ def _run(
         spikes=_spike_guard(setting),
         profile=profiler.step,
         filler=stream.filler,
+        begun=lambda: write_text(folder / "config.yaml", dump_config(config)),
         watch=RunWatch(
             folder, world, config.parallel.timeout_seconds, {"versions": library_versions(VERSIONS)}
         ),

@@ -57,7 +57,8 @@ def run_workers(command: Sequence[str], plan: LaunchPlan, meeting: Meeting = Mee
     """Start the workers of this machine, start them again after a crash, and wait for their end.
 
     Args:
-        command: what each worker runs: a program and its arguments.
+        command: what each worker runs: a program and its arguments; `tied_command` makes one that ends
+            with this process.
         plan: how many there are, and where logs go.
         meeting: where machines meet.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -79,7 +80,7 @@ class RankLogs(LogsSpecs):
 
 
 class Follower:
-    """Copies what is added to a file to a stream, until it is told that no more comes.
+    """Copies what is added to a file to a stream, until it is told that no more comes, or the stream is gone.
 
     Args:
         path: the file; it exists.
@@ -93,6 +94,11 @@ class Follower:
         self._thread.start()
 
     def _copy(self) -> None:
+        # A terminal or a pipe may go away before the run ends; the file has it all.
+        with contextlib.suppress(OSError):
+            self._follow()
+
+    def _follow(self) -> None:
         with self._path.open(encoding="utf-8", errors="replace", newline="") as file:
             while True:
                 last = self._last.is_set()

@@ -190,4 +190,11 @@ def _directives(plan: LaunchPlan, place: SlurmPlace) -> dict[str, str | None]:
         "signal": f"B:USR1@{place.grace_seconds}",
     }
     given = {name: value for name, value in wanted.items() if value}
+    own = {"time": place.time, "partition": place.partition, "account": place.account}
+    twice = [name for name, value in own.items() if value and place.directives.get(name, value) != value]
+    if twice:
+        name = twice[0]
+        raise ConfigError(
+            f"--{name} is {own[name]}, but --sbatch says {name}={place.directives[name]}; leave one out"
+        )
     return {**given, "requeue": None, **place.directives}

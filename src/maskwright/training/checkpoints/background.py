@@ -13,16 +13,17 @@ class Background:
     """Runs work behind the main thread; the process may end without waiting for it."""
 
     def __init__(self) -> None:
-        self._future: Future[list[str]] | None = None
+        self._future: Future[None] | None = None
 
-    def start(self, work: Callable[[], list[str]]) -> None:
+    def start(self, work: Callable[[], None]) -> None:
         """Begin; what was begun before must have been taken."""
         assert self._future is None, "the work before was not taken"
-        future: Future[list[str]] = Future()
+        future: Future[None] = Future()
 
         def run() -> None:
             try:
-                future.set_result(work())
+                work()
+                future.set_result(None)
             except BaseException as error:
                 future.set_exception(error)
 
@@ -31,13 +32,14 @@ class Background:
 
     @property
     def done(self) -> bool:
-        """Whether there is a result to take."""
+        """Whether there is work that has ended and was not taken."""
         return self._future is not None and self._future.done()
 
-    def take(self) -> list[str]:
-        """Wait for the work; its result, or its error raised. Empty if there is none.
+    def take(self) -> None:
+        """Wait for the work, if there is any; its error is raised.
 
         An interrupt while waiting gives the work up: nobody waits for it again.
         """
         future, self._future = self._future, None
-        return [] if future is None else future.result()
+        if future is not None:
+            future.result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,26 @@ class Copies:
             if files.exists(self._path(step, MANIFEST)):
                 files.rm_file(self._path(step, MANIFEST))
 
-    def put(self, folder: Path, step: int, names: Sequence[str]) -> None:
+    def put(self, folder: Path, step: int, names: Sequence[str], moved: Callable[[int], None]) -> None:
         """Copy files of a checkpoint.
+
+        Args:
+            folder: of the checkpoint.
+            step: its number.
+            names: of the files.
+            moved: called with the number of bytes, in as many parts as the storage tells of; where it
+                raises, the copying ends.
 
         Raises:
             StorageError: the storage refused.
         """
+        from fsspec.callbacks import Callback
+
         with self._refusals() as files:
             for name in names:
-                files.put_file(str(folder / name), self._path(step, name))
+                told = Callback(hooks={"moved": _differences(moved)})
+                files.put_file(str(folder / name), self._path(step, name), callback=told)
+                told.absolute_update((folder / name).stat().st_size)
 
     def finish(self, folder: Path, step: int) -> None:
         """Copy the manifest, by which the copy counts as finished.
@@ -124,3 +135,15 @@ class Copies:
                 files.get_file(self._path(step, name), str(folder / name))
             except FileNotFoundError:
                 raise DamagedCheckpointError(f"{folder / name}: is missing; {REMEDY}") from None
+
+
+def _differences(moved: Callable[[int], None]) -> Callable[..., None]:
+    """Storages tell how much has gone so far; some tell nothing before a file has gone whole."""
+    before = 0
+
+    def hook(size: int | None, value: int, **more: Any) -> None:
+        nonlocal before
+        before, more_bytes = value, value - before
+        moved(more_bytes)
+
+    return hook

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..checkpoint_config import CheckpointConfig
 
-__all__ = ["steps_that_stay"]
+__all__ = ["best_steps", "steps_that_stay"]
 
 
 def steps_that_stay(
@@ -28,6 +28,19 @@ def steps_that_stay(
     stay = {step for step in steps if step > newest} | set(earlier[-config.keep :])
     if config.keep_every_steps is not None:
         stay |= {step for step in earlier if step % config.keep_every_steps == 0}
+    return stay | set(best_steps(earlier, scores, config))
+
+
+def best_steps(
+    steps: Sequence[int], scores: Mapping[int, float | None], config: CheckpointConfig
+) -> list[int]:
+    """Those with the lowest validation loss, as many as stay for that, the best first.
+
+    Args:
+        steps: those that exist.
+        scores: validation loss by step; None where there was none.
+        config: how many stay.
+    """
     # Of equal losses the first counts: those after it were saved before the next evaluation.
-    scored = sorted((score, step) for step in earlier if (score := scores.get(step)) is not None)
-    return stay | {step for _, step in scored[: config.keep_best]}
+    scored = sorted((score, step) for step in steps if (score := scores.get(step)) is not None)
+    return [step for _, step in scored[: config.keep_best]]

@@ -17,21 +17,24 @@ import dataclasses
 import logging
 import math
 import shutil
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.storage import WriteResult
 
-from ...core.errors import CheckpointError, StorageError
+from ...core.errors import CheckpointError, Interrupted, StorageError
 from ...core.inventory import FileEntry, describe_file
 from ...parallel.world import SOLO, World
 from ..checkpoint_config import CheckpointConfig
+from ..watch import WorkerLost
 from .background import Background
 from .copies import Copies
 from .folders import make_room, recover_folders, replace_folder, step_name, steps_below
@@ -43,18 +46,25 @@ from .manifest import (
     read_manifest,
     write_manifest,
 )
-from .retention import steps_that_stay
+from .retention import best_steps, steps_that_stay
 from .staging import Staging
 from .tensors import METADATA, Deal, own_files, read_tensors, write_metadata, write_tensors
-from .together import consult, refusals, tell_all
+from .together import all_do, consult, refusals, tell_all
 from .tree import flatten, local_part, number_types, restore_numbers, unflatten
+from .uploads import Uploads
 
 __all__ = ["Checkpoints", "LoadedCheckpoint"]
 
 log = logging.getLogger(__name__)
 _SHARED = "all ranks must see the same folder: put the run on a file system that they share"
-Found = TypeVar("Found")
+# Whoever sent the signal kills what has not left in time, and may want to hear the exit code.
+_HURRY_SECONDS = 60.0
 Written = tuple[list[WriteResult], list[FileEntry]]
+Accept = Callable[[int, Mapping[str, Any]], None]
+
+
+def _accept_any(step: int, progress: Mapping[str, Any]) -> None:
+    """Every checkpoint will do."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +114,14 @@ class Checkpoints:
             # What is told behind the training must not come between what the training tells.
             patience = timedelta(seconds=timeout_seconds)
             self.world = dataclasses.replace(world, group=dist.new_group(backend="gloo", timeout=patience))
-        self._copies = None if config.upload is None else Copies(config.upload)
+        self._uploads = None
+        if config.upload is not None:
+            copies = Copies(config.upload)
+            self._uploads = Uploads(copies, self.world, self.path, self._tidy, timeout_seconds)
         self._deal, self._staging, self._background = Deal(), Staging(), Background()
         self._scores: dict[int, float | None] = {}
+        self._published: int | None = None
+        self._tidying = threading.Lock()
         self._untold: list[str] = []
         self._failure: list[str] = []
 
@@ -123,10 +138,10 @@ class Checkpoints:
         if self._background.done:
             self._settle()
         told, self._untold = self._untold, []
-        return told
+        return told if self._uploads is None else told + self._uploads.take_messages()
 
     def finish(self) -> list[str]:
-        """Wait for the save that is under way.
+        """Wait for the save that is under way, but not for copies.
 
         Returns:
             Why the last save failed, told before or not; empty if it is safe. The same on all ranks.
@@ -135,19 +150,31 @@ class Checkpoints:
         return list(self._failure)
 
     def close(self) -> None:
-        """Wait for what is under way; what nobody asked for is logged. Raises nothing."""
+        """Wait for what is under way; what nobody asked for is logged. Raises nothing but an interrupt.
+
+        Where the run ends well, copies of the newest and the best are waited for; where a signal ends it, a
+        minute at most.
+        """
+        left = sys.exception()
+        patience = None if left is None else _HURRY_SECONDS if isinstance(left, Interrupted) else 0.0
         try:
             self._settle()
         except Exception as error:
+            patience = 0.0
             self._untold.append(f"WARNING: the checkpoint under way was lost: {error}")
-        for message in self._untold if self.world.is_main else ():
+        if self._uploads is not None:
+            self._uploads.close(self._worth_copying() if self.world.is_main else [], patience)
+            self._untold += self._uploads.take_messages()
+        # That another process is lost explains the rest, and is what should be read first.
+        quiet = not self.world.is_main or isinstance(left, WorkerLost)
+        for message in () if quiet else self._untold:
             log.warning(message.removeprefix("WARNING: "))
         self._untold = []
 
     def _settle(self) -> None:
         """Wait for the save that is under way, and note how it went."""
         try:
-            self._untold += self._background.take()
+            self._background.take()
         except StorageError as error:
             self._failure = [f"WARNING: no checkpoint was saved: {error}"]
             self._untold += self._failure
@@ -191,17 +218,17 @@ class Checkpoints:
             self._background.start(lambda: self._publish(job))
             return self.path(step)
         try:
-            self._untold += self._publish(_Job(step, part, mine, said))
+            self._publish(_Job(step, part, mine, said))
         except StorageError as error:
             self._failure = [f"WARNING: no checkpoint was saved: {error}"]
             raise
         return self.path(step)
 
-    def _publish(self, job: _Job) -> list[str]:
-        """Write a checkpoint with the other ranks; returns what went wrong after it was published."""
+    def _publish(self, job: _Job) -> None:
+        """Write a checkpoint with the other ranks."""
         temporary = self.folder / tell_all(self.world, lambda: self._make_room(job.step))
         try:
-            entries = consult(
+            consult(
                 self.world,
                 lambda: self._write(temporary, job),
                 lambda written: self._complete(temporary, job, written),
@@ -210,10 +237,12 @@ class Checkpoints:
             # What is left of it may be what fills the disk.
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        if self._uploads is not None:
+            self._uploads.offer(job.step)
         if self.world.is_main:
-            with contextlib.suppress(OSError):  # what stays too long does no harm
-                self._forget(job)
-        return [] if self._copies is None else self._upload(self._copies, job.step, entries)
+            self._published = job.step
+            self._scores[job.step] = job.said["score"]
+            self._tidy()
 
     def _make_room(self, step: int) -> str:
         with refusals(self.path(step)):
@@ -226,8 +255,8 @@ class Checkpoints:
             results = write_tensors(temporary, job.part, job.tensors)
             return results, [describe_file(temporary, name) for name in own_files(temporary, self.world.rank)]
 
-    def _complete(self, temporary: Path, job: _Job, written: list[Written]) -> list[list[str]]:
-        """Write the manifest and publish; returns the names of the files of each rank."""
+    def _complete(self, temporary: Path, job: _Job, written: list[Written]) -> list[None]:
+        """Write the manifest and publish; there is nothing to answer to the ranks."""
         metadata = self._deal.metadata
         assert metadata is not None
         with refusals(self.path(job.step)):
@@ -237,49 +266,60 @@ class Checkpoints:
                 entry.check(temporary, StorageError, _SHARED, content=False)
             write_manifest(temporary, job.said, [*files, describe_file(temporary, METADATA)])
             replace_folder(temporary, self.path(job.step))
-        names = [[entry.path for entry in entries] for _, entries in written]
-        return [[*names[0], METADATA], *names[1:]]
+        return [None] * len(written)
 
-    def _forget(self, job: _Job) -> None:
-        """Remove what need not stay."""
-        self._scores[job.step] = job.said["score"]
+    def _tidy(self) -> None:
+        """Remove what need not stay; called when one was published, and when one was copied."""
+        with self._tidying, contextlib.suppress(OSError):  # what stays too long does no harm
+            steps = self._scored()
+            assert self._published is not None
+            held = set() if self._uploads is None else self._uploads.held
+            stay = steps_that_stay(steps, self._published, self._scores, self.config) | held
+            for step in steps:
+                if step not in stay:
+                    shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def _scored(self) -> list[int]:
+        """Steps of all checkpoints, whose scores are known then if they are needed."""
         steps = self.steps()
         if self.config.keep_best:
             for step in steps:
                 if step not in self._scores:
                     self._scores[step] = _read_score(self.path(step))
-        stay = steps_that_stay(steps, job.step, self._scores, self.config)
-        for step in steps:
-            if step not in stay:
-                shutil.rmtree(self.path(step), ignore_errors=True)
+        return steps
 
-    def _upload(self, copies: Copies, step: int, names: Sequence[str]) -> list[str]:
-        """Copy a checkpoint away, each rank what it wrote; returns what went wrong."""
-        folder = self.path(step)
-        try:
-            tell_all(self.world, lambda: copies.begin(step))
-            _all_do(self.world, lambda: copies.put(folder, step, names))
-            tell_all(self.world, lambda: copies.finish(folder, step))
-        except StorageError as error:
-            return [f"WARNING: the checkpoint of step {step} was saved, but not copied: {error}"]
-        return []
+    def _worth_copying(self) -> list[int]:
+        """The newest checkpoint of this start, and the best."""
+        if self._published is None:
+            return []
+        with self._tidying, contextlib.suppress(OSError):
+            steps = [step for step in self._scored() if step <= self._published]
+            return [self._published, *best_steps(steps, self._scores, self.config)]
+        return [self._published]
 
-    def load_newest(self, template: dict[str, Any] | None = None) -> LoadedCheckpoint | None:
+    def load_newest(
+        self, template: dict[str, Any] | None = None, accept: Accept = _accept_any
+    ) -> LoadedCheckpoint | None:
         """Read the newest checkpoint that is whole, here or else where copies are; None if there is none.
 
         Args:
             template: nested dicts of tensors, plain or sharded in any way, that are overwritten.
+            accept: looks at the step and the progress of a whole checkpoint, and refuses it by raising,
+                before a tensor is read.
 
         Raises:
             CheckpointError: there are checkpoints, but not one is whole, or it does not fit the template.
             StorageError: the storage of the copies cannot be reached.
         """
         self._settle()
+        if self._uploads is not None:
+            self._uploads.wait()
+        copies = None if self._uploads is None else self._uploads.copies
         steps = tell_all(self.world, self._steps_here)
-        found = self._first_whole(steps, template, None)
-        if found is None and (copies := self._copies) is not None:
+        found = self._first_whole(steps, template, accept, None)
+        if found is None and copies is not None:
             there = tell_all(self.world, copies.steps)
-            found = self._first_whole(there, template, copies)
+            found = self._first_whole(there, template, accept, copies)
             steps = sorted({*steps, *there})
         if found is None and steps:
             raise CheckpointError(
@@ -293,13 +333,13 @@ class Checkpoints:
             return self.steps()
 
     def _first_whole(
-        self, steps: Sequence[int], template: dict[str, Any] | None, copies: Copies | None
+        self, steps: Sequence[int], template: dict[str, Any] | None, accept: Accept, copies: Copies | None
     ) -> LoadedCheckpoint | None:
         for step in reversed(steps):
             try:
                 if copies is not None:
                     self._fetch(copies, step)
-                return self.load(step, template)
+                return self.load(step, template, accept)
             except DamagedCheckpointError as error:
                 if self.world.is_main:
                     log.warning("%s; going back to the checkpoint before it", error)
@@ -320,12 +360,15 @@ class Checkpoints:
 
         tell_all(self.world, fetch)
 
-    def load(self, step: int, template: dict[str, Any] | None = None) -> LoadedCheckpoint:
+    def load(
+        self, step: int, template: dict[str, Any] | None = None, accept: Accept = _accept_any
+    ) -> LoadedCheckpoint:
         """Read one checkpoint after comparing every checksum; each rank computes its share of them.
 
         Args:
             step: of the checkpoint.
             template: nested dicts of tensors that are overwritten; None reads all of it whole.
+            accept: as for `load_newest`.
 
         Raises:
             CheckpointError: it is incomplete, damaged, of another format, or does not fit the template.
@@ -339,22 +382,16 @@ class Checkpoints:
                 lost = world.size > 1 and not (path / entry.path).exists()
                 check_file(path, entry, f"{REMEDY}; {_SHARED}" if lost else REMEDY)
 
-        _all_do(world, check)
+        all_do(world, check)
+        accept(manifest["step"], manifest["progress"])
         if template is None:
-            found = unflatten(_all_do(world, lambda: read_tensors(path)))
+            found = unflatten(all_do(world, lambda: read_tensors(path)))
         else:
             flat = flatten(template)
-            _all_do(world, lambda: read_tensors(path, flat))
+            all_do(world, lambda: read_tensors(path, flat))
             numbers = number_types(template)
             found = {name: {} for name in template} | unflatten(restore_numbers(flat, numbers))
         return LoadedCheckpoint(manifest["step"], found, manifest["progress"])
-
-
-def _all_do(world: World, work: Callable[[], Found]) -> Found:
-    """Do something on every rank; where it fails on one, it fails on all."""
-    found: list[Found] = []
-    consult(world, lambda: found.append(work()), lambda done: done)
-    return found[0]
 
 
 def _read_score(path: Path) -> float | None:

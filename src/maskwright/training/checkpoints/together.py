@@ -18,7 +18,7 @@ from ...core.errors import StorageError, UserError
 from ...core.files import storage_errors
 from ...parallel.world import World
 
-__all__ = ["consult", "refusals", "tell_all"]
+__all__ = ["all_do", "consult", "refusals", "tell_all"]
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -67,6 +67,13 @@ def consult(
 def tell_all(world: World, work: Callable[[], Answer]) -> Answer:
     """Let rank 0 find something out, and tell all; where it fails, all fail with its error."""
     return consult(world, lambda: None, lambda asked: [work()] * len(asked))
+
+
+def all_do(world: World, work: Callable[[], Answer]) -> Answer:
+    """Do something on every rank; where it fails on one, it fails on all with its error."""
+    found: list[Answer] = []
+    consult(world, lambda: found.append(work()), lambda done: done)
+    return found[0]
 
 
 def _attempt(work: Callable[[], Answer]) -> tuple[Answer | None, Exception | None]:

@@ -119,9 +119,17 @@ class FlightRecorder:
         before = self._header_bytes + _ENDING_BYTES
         self._put(_line(self._values, _LINE_BYTES), before + self._slot * _LINE_BYTES)
 
-    def finish(self, reason: str, step: int, phase: str) -> None:
-        """Say why the rank ended, and where."""
-        ending = {"kind": "ending", "step": step, "phase": phase[:_LONGEST_TEXT], "time": self._clock()}
+    def finish(self, reason: str, step: int, phase: str, how: str = "error") -> None:
+        """Say why the rank ended, and where.
+
+        Args:
+            reason: in words.
+            step: that it was in.
+            phase: that it was in.
+            how: `done`, `stopped` by a signal, `lost` because of another rank, `error` of its own.
+        """
+        place = {"step": step, "phase": phase[:_LONGEST_TEXT], "time": self._clock()}
+        ending = {"kind": "ending", "how": how, **place}
         self._put(_line(ending | {"reason": reason[:_LONGEST_REASON]}, _ENDING_BYTES), self._header_bytes)
 
     def close(self) -> None:
@@ -149,13 +157,27 @@ class Flight:
     ending: dict[str, Any] = field(default_factory=dict)
 
 
+# What each kind of line has at least, and of which type.
+_NUMBER = int | float
+_NEEDED: Mapping[str, Mapping[str, Any]] = {
+    "header": {"rank": int},
+    "step": {"step": int, "phase": str, "time": _NUMBER},
+    "ending": {"reason": str, "time": _NUMBER},
+}
+
+
+def _is_line(values: Any) -> bool:
+    needed = _NEEDED.get(values["kind"]) if isinstance(values, dict) and "kind" in values else None
+    return needed is not None and all(isinstance(values.get(name), kind) for name, kind in needed.items())
+
+
 def _read(path: Path) -> Flight:
     found: dict[str, list[dict[str, Any]]] = {"header": [], "step": [], "ending": []}
     for line in path.read_bytes().splitlines():
-        # A host that lost power may leave lines that were never written.
-        with contextlib.suppress(ValueError):
+        # A host that lost power may leave lines that were never written, or any bytes.
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
             values = json.loads(line)
-            if isinstance(values, dict) and values.get("kind") in found:
+            if _is_line(values):
                 found[values["kind"]].append(values)
     header, ending = ([*found[kind], {}][0] for kind in ("header", "ending"))
     return Flight(path, header, sorted(found["step"], key=lambda values: values["step"]), ending)

@@ -212,13 +212,16 @@ class RunWatch(Watch):
         told = f"{type(error).__name__}: {error}"
         ours = isinstance(error, MaskwrightError)
         if self._world.size > 1 and not ours and speaks_of_lost_rank(error):
-            self._beats.end("lost")
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            how = "lost"
+            self._beats.end(how)
+            # Behind its first sentence gloo gives advice that is none here.
+            said = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
             error = WorkerLost(f"{self._who_is_lost()}; {_REMEDY} (what failed here: {said[:300]})")
             told = f"{error}; {told}"
         else:
-            self._beats.end("stopped" if isinstance(error, Interrupted) else "error", told)
-        self._finish_flight(told)
+            how = "stopped" if isinstance(error, Interrupted) else "error"
+            self._beats.end(how, told)
+        self._finish_flight(told, how)
         return error
 
     def _who_is_lost(self) -> str:
@@ -268,13 +271,14 @@ class RunWatch(Watch):
     def _give_up(self, trouble: str) -> None:
         """End this process, whatever its main thread waits for."""
         try:
-            self._finish_flight(trouble)
+            hung = any(one.beat.place.moves > self._beats.place.moves for one in self._beats.heard)
+            self._finish_flight(trouble, "error" if hung else "lost")
             path = flight_path(self._folder, self._world.rank).with_suffix(".stacks.txt")
             line = f"rank {self._world.rank} gives up: {trouble}; {_REMEDY} (stacks: {path})\n"
             os.write(2, line.encode("utf-8", "replace"))
             with path.open("w") as stacks:
                 faulthandler.dump_traceback(stacks, all_threads=True)
-            if any(one.beat.place.moves > self._beats.place.moves for one in self._beats.heard):
+            if hung:
                 self._beats.end("error", "it hung while others waited for it")
             else:
                 self._beats.end("lost", trouble)
@@ -282,9 +286,9 @@ class RunWatch(Watch):
         finally:
             self._around.leave(WorkerLost.exit_code)
 
-    def _finish_flight(self, reason: str) -> None:
+    def _finish_flight(self, reason: str, how: str) -> None:
         place = self._beats.place
-        self._flight.finish(reason, place.step, place.phase)
+        self._flight.finish(reason, place.step, place.phase, how)
 
     def close(self) -> None:
         """The run is over.
@@ -295,8 +299,10 @@ class RunWatch(Watch):
             self._stop.set()
             # Neither an interrupt nor an exit comes by `failed`.
             left = sys.exception()
-            self._beats.end("done" if left is None else "stopped")
-            self._finish_flight("the run is done" if left is None else f"{type(left).__name__}: {left}")
+            how = "done" if left is None else "stopped"
+            self._beats.end(how)
+            told = "the run is done" if left is None else f"{type(left).__name__}: {left}"
+            self._finish_flight(told, how)
         self._beats.stop()
         if self._guard is not None and self._stop.is_set():
             self._guard.join(2.0)
