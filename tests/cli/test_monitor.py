@@ -136,6 +136,7 @@ def test_nothing_is_torn_apart_in_a_narrow_terminal():
 def test_a_run_that_has_not_begun():
     assert lines([EMPTY], 60)[1:] == ["  step 0"]
     assert "waiting" in lines([EMPTY], 60)[0]
+    assert "no such folder yet" in lines([EMPTY], 80)[0]
     assert lines([]) == ["no runs yet"]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -64,6 +65,8 @@ def _block(run: Mapping[str, Any], width: int, ascii_only: bool) -> list[Text]:
 def _title(run: Mapping[str, Any], width: int, ascii_only: bool) -> Text:
     state, rule = run["state"], "-" if ascii_only else "─"
     said = state if state != "stale" else f"stale, silent for {duration(run['age_seconds'])}"
+    if state == "waiting" and not Path(run["folder"]).exists():
+        said = "waiting, there is no such folder yet"
     name = _cut(run["run"], max(4, width - cell_len(said) - 7), ascii_only)
     fill = max(1, width - cell_len(name) - cell_len(said) - 6)
     title = Text.assemble(
