@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +19,12 @@ from .layout import Layout
 from .memory import Memory
 from .workspace import Workspace
 
-__all__ = ["Encoder", "initialize"]
+__all__ = ["Block", "Encoder", "initial_weights", "initialize"]
+
+# Values drawn at a time. The framework draws so many from a normal together, and the last ones of a tensor
+# that is no multiple again: a block has a multiple of them, and the last block no fewer.
+_BLOCK_VALUES = 1 << 22
+_DRAWN_TOGETHER = 16
 
 
 class Encoder(nn.Module):
@@ -85,6 +95,37 @@ class Encoder(nn.Module):
         return hidden.value
 
 
+class Block(NamedTuple):
+    """Some rows of a parameter.
+
+    Attributes:
+        name: of the parameter in its model.
+        first_row: number of the first of them.
+        values: of shape (rows, ...), on the CPU.
+    """
+
+    name: str
+    first_row: int
+    values: Tensor
+
+
+def initial_weights(
+    module: nn.Module, seed: int, std: float, without: Container[str] = ()
+) -> Iterator[Block]:
+    """The values that `initialize` sets, a few rows at a time; costs the memory of one block.
+
+    Args:
+        module: the model, on any device; it is not changed.
+        seed: the run's seed.
+        std: standard deviation of the normal.
+        without: names of parameters to leave out.
+    """
+    norms = _norms(module)
+    for name, parameter in module.named_parameters():
+        if name not in without:
+            yield from _draw(name, parameter.shape, norms, seed, std)
+
+
 @torch.no_grad()
 def initialize(module: nn.Module, seed: int, std: float) -> None:
     """Set initial weights: normal for matrices and tables, zero for biases, one for norm scales.
@@ -92,18 +133,38 @@ def initialize(module: nn.Module, seed: int, std: float) -> None:
     Each tensor has a key of its own, so its values depend on the seed and its name alone.
 
     Args:
-        module: the model; its parameter names are the keys.
+        module: the model; its parameter names are the keys. What is on the meta device is left out.
         seed: the run's seed.
         std: standard deviation of the normal.
     """
-    norms = {name for name, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
+    norms = _norms(module)
     for name, parameter in module.named_parameters():
-        owner, _, kind = name.rpartition(".")
-        if owner in norms:
-            parameter.fill_(1.0 if kind == "weight" else 0.0)
-        elif parameter.dim() < 2:
-            parameter.zero_()
-        elif parameter.device.type != "meta":
-            generator = torch.Generator().manual_seed(derive_key(seed, "init", name) & (2**63 - 1))
-            values = torch.empty(parameter.shape, dtype=torch.float32).normal_(0, std, generator=generator)
-            parameter.copy_(values)
+        if parameter.device.type != "meta":
+            for block in _draw(name, parameter.shape, norms, seed, std):
+                parameter[block.first_row : block.first_row + len(block.values)].copy_(block.values)
+
+
+def _norms(module: nn.Module) -> set[str]:
+    return {name for name, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
+
+
+def _draw(name: str, shape: torch.Size, norms: set[str], seed: int, std: float) -> Iterator[Block]:
+    owner, _, kind = name.rpartition(".")
+    if owner in norms or len(shape) < 2:
+        yield Block(name, 0, torch.full(shape, 1.0 if owner in norms and kind == "weight" else 0.0))
+        return
+    generator = torch.Generator().manual_seed(derive_key(seed, "init", name) & (2**63 - 1))
+    for rows in _row_blocks(shape):
+        # The values have no name, which would hold them while the next ones are drawn.
+        empty = partial(torch.empty, len(rows), *shape[1:], dtype=torch.float32)
+        yield Block(name, rows.start, empty().normal_(0, std, generator=generator))
+
+
+def _row_blocks(shape: torch.Size) -> list[range]:
+    """Runs of rows that, drawn one after the other, are what one draw of the whole tensor is."""
+    width = shape[1:].numel()
+    step = max(1, _BLOCK_VALUES // (width * _DRAWN_TOGETHER)) * _DRAWN_TOGETHER
+    starts = list(range(0, shape[0], step))
+    if len(starts) > 1 and (shape[0] - starts[-1]) * width < _DRAWN_TOGETHER:
+        del starts[-1]
+    return [range(start, end) for start, end in pairwise([*starts, shape[0]])]

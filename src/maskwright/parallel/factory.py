@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
 from ..core.errors import ConfigError
+from ..model.encoder import Block
 from .config import ParallelConfig
 from .ddp import DataParallelEngine
 from .engine import Engine
@@ -23,7 +24,7 @@ class EngineParts:
     """What every engine is made of.
 
     Attributes:
-        model: fp32, on the CPU, the same on every rank.
+        model: fp32, on the CPU, the same on every rank; or on the meta device, with `first_weights`.
         make_optimizer: makes an optimiser of named fp32 parameters.
         device: where to compute.
         precision: `fp32`, `bf16` or `fp16`.
@@ -33,6 +34,8 @@ class EngineParts:
             sharded.
         sequences: of a step of all ranks, to compare with what a DeepSpeed config says; None where unknown.
         micro_sequences: likewise, of a micro-batch.
+        first_weights: for a model on the meta device, which only fsdp2 takes: the values of all its
+            parameters, the same on every rank, so that none needs memory for the whole model.
     """
 
     model: nn.Module
@@ -43,6 +46,7 @@ class EngineParts:
     prepare: Callable[[nn.Module], None] = lambda model: None
     sequences: int | None = None
     micro_sequences: int | None = None
+    first_weights: Callable[[], Iterator[Block]] | None = None
 
 
 def make_engine(config: ParallelConfig, parts: EngineParts, world: World) -> Engine:
@@ -52,6 +56,7 @@ def make_engine(config: ParallelConfig, parts: EngineParts, world: World) -> Eng
         UserError: it does not fit the number of processes, or a library is missing.
     """
     name = config.resolve(world.size)
+    assert name == "fsdp2" or parts.first_weights is None
     plain = (parts.model, parts.make_optimizer, parts.device, parts.precision, parts.max_grad_norm)
     engine: Engine
     if name == "single":

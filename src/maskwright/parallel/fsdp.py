@@ -30,6 +30,7 @@ from torch.distributed.tensor import DTensor
 from ..core.allocator import keep_large_buffers
 from ..core.errors import ConfigError
 from ..model.heads import MaskedLM
+from .building import fill, materialize
 from .config import ParallelConfig
 from .cpu_messages import use_cpu_messages
 from .engine import Accept, Objective, StepOutcome, accept_finite
@@ -101,11 +102,15 @@ class ShardedEngine:
         mesh = _make_mesh(config, world, parts.device)
         self._tensor_group = mesh["tensor"].get_group() if world.tensor > 1 else None
         if world.tensor > 1:
-            model.to(parts.device)
+            if parts.first_weights is None:
+                model.to(parts.device)
             share_layers(model, mesh["tensor"], world)
         self._partial = sorted(partial_parameters(model)) if world.tensor > 1 else []
         parts.prepare(model)
         _shard(model, mesh, config, parts.precision)
+        if parts.first_weights is not None:
+            materialize(model, "cpu" if config.cpu_offload else parts.device)
+            fill(model, parts.first_weights())
         self.named: dict[str, DTensor] = dict(self.model.named_parameters())  # type: ignore[arg-type]
         self.masters = {name: nn.Parameter(_local(weight)) for name, weight in self.named.items()}
         shards = Shards(self.named, self.masters, world, config.replicas, parts.device)

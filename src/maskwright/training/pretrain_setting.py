@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from ..core.errors import ConfigError, TokenizerError
 from ..core.log import get_logger
 from ..model.acceleration import TargetCapacity, accelerate_model, capacity_for, convert_to_fp8
 from ..model.config import EncoderConfig
-from ..model.encoder import initialize
+from ..model.encoder import Block, initial_weights, initialize
 from ..model.grow import extend_vocabulary, tile_weights
 from ..model.heads import MaskedLM
-from ..model.hf import load_encoder_config, load_weights
+from ..model.hf import load_encoder_config, load_weights, read_weights
 from ..model.layers import EncoderLayer
 from ..objectives.masking import Masker
 from ..objectives.mlm import mask_batch
@@ -28,7 +31,14 @@ from .evaluation import Probes, Validation
 from .pretrain_config import ModelConfig, PretrainConfig
 from .remote_data import open_data
 
-__all__ = ["PretrainSetting", "build_model", "open_setting", "prepare_for_device"]
+__all__ = [
+    "PlannedModel",
+    "PretrainSetting",
+    "build_model",
+    "open_setting",
+    "plan_model",
+    "prepare_for_device",
+]
 
 log = get_logger(__name__)
 
@@ -164,6 +174,45 @@ def build_model(setting: PretrainSetting) -> MaskedLM:
     # A head that only the new model has keeps its random weights.
     model.load_state_dict(state, strict=False)
     return model
+
+
+class PlannedModel(NamedTuple):
+    """A model as the engine of a run takes it.
+
+    Attributes:
+        model: with its first weights, or on the meta device.
+        first_weights: gives them in the second case.
+    """
+
+    model: MaskedLM
+    first_weights: Callable[[], Iterator[Block]] | None = None
+
+
+def plan_model(setting: PretrainSetting) -> PlannedModel:
+    """The model of `build_model`; for fsdp2 without memory, and with a source of the same weights.
+
+    What is grown or gets a longer vocabulary is built whole, whatever the engine.
+
+    Raises:
+        UserError: the weights cannot be read or do not fit.
+    """
+    config, shape = setting.config, setting.shape
+    if config.parallel.engine != "fsdp2" or config.grow or config.extend_vocabulary:
+        return PlannedModel(build_model(setting))
+    with torch.device("meta"):
+        model, kept = MaskedLM(shape), MaskedLM(shape)
+    # Nothing may be refused any more when a run has begun to write.
+    read = None if config.init_from is None else read_weights(kept, Path(config.init_from))
+
+    def first_weights() -> Iterator[Block]:
+        loaded = set()
+        for block in read() if read is not None else ():
+            loaded.add(block.name)
+            yield block
+            del block  # before the next one is read
+        yield from initial_weights(kept, config.seed, shape.initializer_range, without=loaded)
+
+    return PlannedModel(model, first_weights)
 
 
 def _new_entries(setting: PretrainSetting, old: EncoderConfig) -> list[list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..core.config import dump_config
@@ -32,7 +33,7 @@ from .loop import train
 from .optimizers import optimizer_factory
 from .parts import Parts, Plan
 from .pretrain_config import PretrainConfig
-from .pretrain_setting import PretrainSetting, build_model, open_setting, prepare_for_device
+from .pretrain_setting import PlannedModel, PretrainSetting, open_setting, plan_model, prepare_for_device
 from .profiling import Profiler
 from .samples import sample_predictions
 from .schedules import BatchWarmup, Schedule
@@ -136,21 +137,26 @@ def run_pretraining(
     with open_world(resolve_device(config.device), patience) as processes, tell_of_lost_ranks(processes):
         world = processes.share_layers(config.parallel.tensor)
         setting = open_setting(config)
-        model = build_model(setting)
+        planned = plan_model(setting)
         world.on_main(claim)
         agree_on_folder(world, folder)
-        return _run(setting, model, world, folder, hooks, force)
+        return _run(setting, planned, world, folder, hooks, force)
 
 
 def _run(
-    setting: PretrainSetting, model: MaskedLM, world: World, folder: Path, hooks: Sequence[Hook], force: bool
+    setting: PretrainSetting,
+    planned: PlannedModel,
+    world: World,
+    folder: Path,
+    hooks: Sequence[Hook],
+    force: bool,
 ) -> Record:
     config = setting.config
     set_tf32(config.tf32)
     peak = measure_matrix_peak(setting.device, "fp8" if config.fp8 else setting.precision)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    num_parameters = sum(parameter.numel() for parameter in planned.model.parameters())
     stream = _stream(setting, world, force)
-    engine = _engine(setting, model, world)
+    engine = _engine(setting, planned, world)
     # Nothing is written before everything is made, so that a value that is refused leaves no run behind.
     watchers = _watchers(setting, folder, hooks) if world.is_main else []
     guards = Guards(config.guards, watchers)
@@ -194,10 +200,10 @@ def _watchers(setting: PretrainSetting, folder: Path, hooks: Sequence[Hook]) -> 
     return standard_hooks(folder, config.steps, [*hooks, *tracking])
 
 
-def _engine(setting: PretrainSetting, model: MaskedLM, world: World) -> Engine:
+def _engine(setting: PretrainSetting, planned: PlannedModel, world: World) -> Engine:
     config = setting.config
     parts = EngineParts(
-        model,
+        planned.model,
         optimizer_factory(config.optimizer, setting.shape.num_attention_heads),
         setting.device,
         setting.precision,
@@ -205,6 +211,7 @@ def _engine(setting: PretrainSetting, model: MaskedLM, world: World) -> Engine:
         lambda model: prepare_for_device(model, setting),
         config.batch.sequences,
         config.batch.micro_sequences,
+        planned.first_weights,
     )
     return make_engine(config.parallel, parts, world)
 
@@ -244,8 +251,10 @@ def _finish(
     world: World,
 ) -> Record:
     config, tokenizer = setting.config, setting.tokenizer
-    final = MaskedLM(setting.shape)
-    final.load_state_dict(weights)
+    with torch.device("meta"):
+        final = MaskedLM(setting.shape)
+    # Takes the tensors over: there is one copy of them.
+    final.load_state_dict(weights, assign=True)
     export_model(folder / "export", final, setting.shape)
     tokenizer.save(folder / "export", setting.shape.max_length)
     samples = sample_predictions(final, tokenizer, setting.validation.largest, setting.validation.masker)
