@@ -3,7 +3,8 @@
 Sums over a matrix are added up over the ranks that have parts of it: one exchange of a few numbers a step
 for all matrices. Where the matrix itself is needed, ranks take turns: in a round each of them puts
 together one matrix, works on it, and deals the result out. Cost of the rounds: each matrix travels twice,
-in the type that is computed in; memory beside the shards is that of four of the largest matrices.
+in the type that is computed in; memory beside the shards is that of four of the largest matrices, and what
+the work on one needs.
 
 Legend: S ranks that share rows, T ranks that share layers; a group has S × T ranks, side by side.
 """
