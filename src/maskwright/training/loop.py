@@ -102,13 +102,13 @@ class _Run:
 
     def _check(self, step: int, told: Mapping[str, Any]) -> None:
         """Compare the place of a checkpoint with the plan and the data, before its tensors are read."""
+        self.parts.stream.restore(told["stream"])
         schedule = self.plan.schedule
         if schedule.budget_seconds is None and step > schedule.total_steps:
             raise ConfigError(
                 f'the checkpoint is of step {step}, but "steps" is {schedule.total_steps}; give at least as '
                 "many steps, or start a new run"
             )
-        self.parts.stream.restore(told["stream"])
 
     def _share_done(self) -> float:
         """Share of training that is done; where time is the budget, it is looked at here alone."""
