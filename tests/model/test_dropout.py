@@ -37,6 +37,22 @@ def test_off_means_off():
     assert dropout(hidden, keys(1), (6,), 0, 0.0) is hidden
 
 
+def test_in_place_is_the_same_where_it_lies():
+    source = torch.randn(9, 5, requires_grad=True)
+    expected = dropout(source * 2, keys(4, 5), (3, 6), 2, 0.4)
+    inner = source * 2
+    out = dropout(inner, keys(4, 5), (3, 6), 2, 0.4, inplace=True)
+    assert out.data_ptr() == inner.data_ptr()
+    assert torch.equal(out, expected)
+    (wanted,) = torch.autograd.grad(expected.square().sum(), source)
+    assert torch.equal(torch.autograd.grad(out.square().sum(), source)[0], wanted)
+    # What another operation needs for its backward pass is not overwritten unnoticed.
+    squared = inner.square()
+    dropout(inner, keys(4, 5), (3, 6), 2, 0.4, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        squared.sum().backward()
+
+
 def test_gradients_use_the_mask_of_the_forward_pass():
     hidden = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: dropout(x, keys(4, 5), (3, 6), 2, 0.4), (hidden,))

@@ -1,38 +1,73 @@
 """Weights and sums that travel between CPUs, against what the framework's own collectives give."""
 
+import math
+
 import pytest
 import torch
 
-from maskwright.parallel.cpu_messages import Buffers, GatheredShards, SummedShards
+from maskwright.parallel.cpu_messages import Buffers, GatheredShards, SummedShards, lay_out, values_to_send
 from ranks import run_ranks
 
 CPU = torch.device("cpu")
+# Values for each rank, and their type.
+SIZES = ((1, torch.float32), (1000, torch.float32), (1000, torch.bfloat16))
 
 
-def test_a_buffer_is_lent_again_when_nobody_holds_it():
-    buffers = Buffers(2)
-    first = buffers.take(100, torch.float32, CPU)
-    view = first[10:20]
-    second = buffers.take(50, torch.float32, CPU)
-    third = buffers.take(50, torch.float32, CPU)
-    places = [tensor.untyped_storage().data_ptr() for tensor in (first, second, third)]
-    assert len(set(places)) == 3
+def place(tensor):
+    return tensor.untyped_storage().data_ptr()
+
+
+def test_a_buffer_of_its_size_is_lent_again_when_nobody_holds_it():
+    buffers = Buffers([100, 50], torch.float32, CPU)
+    buffers.reserve()
+    first, second = (buffers.take(100, torch.float32, CPU) for _ in range(2))
+    half = buffers.take(50, torch.float32, CPU)
+    kept, view = place(first), first[10:20]
+    assert len({place(first), place(second), place(half)}) == 3
     del first
-    assert buffers.take(100, torch.float32, CPU).untyped_storage().data_ptr() not in places
+    assert place(buffers.take(100, torch.float32, CPU)) != kept
     del view
-    again = buffers.take(80, torch.float32, CPU)
-    assert again.untyped_storage().data_ptr() == places[0]
-    assert again.shape == (80,)
+    again = buffers.take(100, torch.float32, CPU)
+    assert place(again) == kept
+    assert again.shape == (100,)
 
 
-def test_a_buffer_grows_and_changes_its_type_while_it_is_free():
-    buffers = Buffers(1)
-    assert buffers.take(10, torch.float32, CPU).untyped_storage().nbytes() == 40
-    assert buffers.take(30, torch.float32, CPU).untyped_storage().nbytes() == 120
-    assert buffers.take(8, torch.bfloat16, CPU).untyped_storage().nbytes() == 16
-    held = buffers.take(8, torch.bfloat16, CPU)
-    assert buffers.take(9, torch.bfloat16, CPU).untyped_storage().nbytes() == 18
-    assert held.untyped_storage().nbytes() == 16
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(99, torch.float32), (101, torch.float32), (100, torch.bfloat16)]
+)
+def test_what_does_not_fit_is_fresh_memory(size, dtype):
+    buffers = Buffers([100], torch.float32, CPU)
+    buffers.reserve()
+    fresh = buffers.take(size, dtype, CPU)
+    assert (fresh.shape, fresh.dtype) == ((size,), dtype)
+    kept = buffers.take(100, torch.float32, CPU)
+    assert place(kept) != place(fresh)
+    fresh.fill_(1)
+    kept.fill_(2)
+    assert (fresh == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_gradients_are_laid_out_as_the_framework_does(ranks, dtype):
+    generator = torch.Generator().manual_seed(ranks)
+    shapes = [(8, 3), (7, 2, 2), (1, 5), (3,), (2, 1)]
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    values = sum(-(-shape[0] // ranks) * math.prod(shape[1:]) for shape in shapes)
+    found, expected = torch.full((ranks, values), 9.0), torch.full((ranks, values), 9.0)
+    lay_out(tensors, 0, ranks, out=found)
+    torch._chunk_cat(tensors, 0, ranks, out=expected)
+    assert torch.equal(found, expected)
+
+
+def test_values_to_send_fill_up_the_rows_of_the_last_rank():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 1, bias=False))
+    assert values_to_send(model, 1) == 15 + 5 + 5
+    assert values_to_send(model, 2) == 18 + 6 + 10
+
+
+def drawn(rank, size, dtype):
+    return torch.randn(size, generator=torch.Generator().manual_seed(rank)).to(dtype)
 
 
 def messages(world, pieces):
@@ -42,11 +77,10 @@ def messages(world, pieces):
     from maskwright.parallel import cpu_messages
 
     cpu_messages._PIECE_VALUES = pieces
-    group, buffers = dist.group.WORLD, Buffers(1)
+    group, buffers = dist.group.WORLD, Buffers([], torch.float32, CPU)
     found = []
-    for size, dtype in ((1, torch.float32), (1000, torch.float32), (1000, torch.bfloat16)):
-        generator = torch.Generator().manual_seed(world.rank)
-        gradients = torch.randn(size * world.size, generator=generator).to(dtype)
+    for size, dtype in SIZES:
+        gradients = drawn(world.rank, size * world.size, dtype)
         sums, expected = torch.empty(size, dtype=dtype), torch.empty(size, dtype=dtype)
         SummedShards(buffers)(sums, gradients, group, dist.ReduceOp.SUM)
         dist.reduce_scatter_single(expected, gradients, group=group)
@@ -70,8 +104,12 @@ def test_two_ranks_get_what_collectives_give(pieces):
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_four_ranks_get_what_collectives_give():
-    for rank in run_ranks(4, messages, 64):
-        for found, expected in rank:
-            tolerance = 2**-7 if found.dtype == torch.bfloat16 else 1e-6
-            assert torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
+def test_four_ranks_round_their_sum_once():
+    for rank, found in enumerate(run_ranks(4, messages, 64)):
+        for number, (size, dtype) in enumerate(SIZES):
+            exact = sum(drawn(other, 4 * size, dtype).double() for other in range(4))
+            exact = exact[rank * size : (rank + 1) * size]
+            tolerance = 2**-8 if dtype == torch.bfloat16 else 1e-6
+            torch.testing.assert_close(found[2 * number][0].double(), exact, rtol=tolerance, atol=1e-6)
+        for gathered, whole in found[1::2]:
+            assert torch.equal(gathered, whole)

@@ -82,14 +82,17 @@ def apply_keep(values: Tensor, keep: Tensor) -> Tensor:
 
 class _KeyedDropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden_ND, keys, lengths, site, p):  # type: ignore[no-untyped-def]
+    def forward(ctx, hidden_ND, keys, lengths, site, p, inplace):  # type: ignore[no-untyped-def]
         ctx.arguments = (keys, lengths, site, p)
-        return _drop(hidden_ND * (1 / (1 - p)), keys, lengths, site, p)
+        if not inplace or not hidden_ND.is_contiguous():
+            return _drop(hidden_ND * (1 / (1 - p)), keys, lengths, site, p)
+        ctx.mark_dirty(hidden_ND)
+        return _drop(hidden_ND.mul_(1 / (1 - p)), keys, lengths, site, p)
 
     @staticmethod
     def backward(ctx, grad_ND):  # type: ignore[no-untyped-def]
         keys, lengths, site, p = ctx.arguments
-        return _drop(grad_ND * (1 / (1 - p)), keys, lengths, site, p), None, None, None, None
+        return _drop(grad_ND * (1 / (1 - p)), keys, lengths, site, p), None, None, None, None, None
 
 
 def _drop(scaled_ND: Tensor, keys: DropoutKeys, lengths: tuple[int, ...], site: int, p: float) -> Tensor:
@@ -100,7 +103,13 @@ def _drop(scaled_ND: Tensor, keys: DropoutKeys, lengths: tuple[int, ...], site: 
 
 
 def dropout(
-    hidden_ND: Tensor, keys: DropoutKeys | None, lengths: tuple[int, ...], site: int, p: float
+    hidden_ND: Tensor,
+    keys: DropoutKeys | None,
+    lengths: tuple[int, ...],
+    site: int,
+    p: float,
+    *,
+    inplace: bool = False,
 ) -> Tensor:
     """Drop hidden values of N tokens.
 
@@ -110,6 +119,8 @@ def dropout(
         lengths: number of tokens of each sequence.
         site: number of the place in the model.
         p: share of values to drop, in [0, 1).
+        inplace: whether the values may be changed where they are, on the CPU: nothing else reads them,
+            in a backward pass neither.
 
     Returns:
         A tensor of the same shape.
@@ -118,5 +129,5 @@ def dropout(
         return hidden_ND
     if hidden_ND.device.type != "cpu":
         return torch.nn.functional.dropout(hidden_ND, p)
-    result: Tensor = _KeyedDropout.apply(hidden_ND, keys, lengths, site, p)  # type: ignore[no-untyped-call]
+    result: Tensor = _KeyedDropout.apply(hidden_ND, keys, lengths, site, p, inplace)  # type: ignore[no-untyped-call]
     return result

@@ -116,7 +116,7 @@ class Embeddings(nn.Module):
         positions_ND = _Lookup.apply(self.position.weight, layout.positions + self.first_position)  # type: ignore[no-untyped-call]
         types = self.token_type.weight[0] if token_types_N is None else self._types(token_types_N)
         hidden_ND = self.norm(words_ND + types + positions_ND)
-        return dropout(hidden_ND, keys, layout.lengths, 0, self.dropout_prob)
+        return dropout(hidden_ND, keys, layout.lengths, 0, self.dropout_prob, inplace=True)
 
     def _types(self, token_types_N: Tensor) -> Tensor:
         if self.token_type.num_embeddings == 1:

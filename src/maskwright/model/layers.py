@@ -158,9 +158,10 @@ class EncoderLayer(nn.Module):
             self.attention_dropout_prob,
             self._memory,
         )
-        update_ND = dropout(update_ND, keys, layout.lengths, site + ATTENTION_OUTPUT_SITE, p)
+        update_ND = dropout(update_ND, keys, layout.lengths, site + ATTENTION_OUTPUT_SITE, p, inplace=True)
         hidden = Hidden.normalised(update_ND.add_(hidden.value), self.attention_norm)
-        update_ND = dropout(self._feed_forward(hidden), keys, layout.lengths, site + OUTPUT_SITE, p)
+        update_ND = self._feed_forward(hidden)
+        update_ND = dropout(update_ND, keys, layout.lengths, site + OUTPUT_SITE, p, inplace=True)
         return Hidden.normalised(update_ND.add_(hidden.value), self.output_norm)
 
     @property

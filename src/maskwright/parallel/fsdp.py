@@ -32,7 +32,7 @@ from ..core.errors import ConfigError
 from ..model.heads import MaskedLM
 from .building import fill, materialize
 from .config import ParallelConfig
-from .cpu_messages import use_cpu_messages
+from .cpu_messages import Buffers, use_cpu_messages, values_to_send
 from .engine import Accept, Objective, StepOutcome, accept_finite
 from .factory import EngineParts
 from .loss_scaling import LossScaler
@@ -107,7 +107,7 @@ class ShardedEngine:
             share_layers(model, mesh["tensor"], world)
         self._partial = sorted(partial_parameters(model)) if world.tensor > 1 else []
         parts.prepare(model)
-        _shard(model, mesh, config, parts.precision)
+        buffers = _shard(model, mesh, config, parts.precision)
         if parts.first_weights is not None:
             materialize(model, "cpu" if config.cpu_offload else parts.device)
             fill(model, parts.first_weights())
@@ -116,6 +116,8 @@ class ShardedEngine:
         shards = Shards(self.named, self.masters, world, config.replicas, parts.device)
         self.optimizer = parts.make_optimizer(self.masters.items(), shards)
         self._make_state()
+        for each in buffers:
+            each.reserve()
 
     @torch.no_grad()
     def _make_state(self) -> None:
@@ -222,8 +224,8 @@ class ShardedEngine:
         return found
 
 
-def _shard(model: MaskedLM, mesh: DeviceMesh, config: ParallelConfig, precision: str) -> None:
-    """Shard each layer for itself, and what is left together."""
+def _shard(model: MaskedLM, mesh: DeviceMesh, config: ParallelConfig, precision: str) -> tuple[Buffers, ...]:
+    """Shard each layer for itself, and what is left together; what is to be reserved for the first step."""
     dims = ("replicate", "shard") if config.replicas > 1 else "shard"
     policy = MixedPrecisionPolicy(
         param_dtype=_DTYPES[precision],
@@ -232,7 +234,10 @@ def _shard(model: MaskedLM, mesh: DeviceMesh, config: ParallelConfig, precision:
     offload = (
         CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda") if config.cpu_offload else OffloadPolicy()
     )
-    modules: Iterable[nn.Module] = [*model.encoder.layers, model]
+    layers = list(model.encoder.layers)
+    ranks = mesh["shard"].size()
+    layer, whole = values_to_send(layers[0], ranks), values_to_send(model, ranks)
+    modules: Iterable[nn.Module] = [*layers, model]
     for module in modules:
         kept = module is model or not config.reshard_after_forward
         fully_shard(
@@ -247,7 +252,9 @@ def _shard(model: MaskedLM, mesh: DeviceMesh, config: ParallelConfig, precision:
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
     if mesh.device_type == "cpu":
-        use_cpu_messages(list(model.encoder.layers), model)
+        dtypes = policy.param_dtype or torch.float32, policy.reduce_dtype or torch.float32
+        return use_cpu_messages(layers, model, (layer, whole - len(layers) * layer), ranks, dtypes)
+    return ()
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -103,8 +103,15 @@ def _add_up(parts: Iterable[Tensor | None], out: Tensor) -> bool:
         return False
     out.copy_(found[0])
     for part in found[1:]:
-        out += part
+        _add_pieces(out, part)
     return True
+
+
+def _add_pieces(total: Tensor, values: Tensor) -> None:
+    """Add what may be of another type, which the CPU casts before: so not all of it at a time."""
+    flat, more = total.view(-1), values.reshape(-1)
+    for start in range(0, flat.numel(), _PIECE_VALUES):
+        flat[start : start + _PIECE_VALUES] += more[start : start + _PIECE_VALUES]
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -341,7 +348,7 @@ class SplitMasters:
             if part.total is None:
                 part.total = part.parameter.grad.float()
             else:
-                part.total += part.parameter.grad
+                _add_pieces(part.total, part.parameter.grad)
             part.parameter.grad = None
 
     def gradients(self) -> dict[str, Tensor]:

@@ -4,8 +4,9 @@ Weights, gradients and optimiser state are exact. Activations are what the backw
 tensor by tensor. On the CPU layers keep less, in workspaces that gradients use again (`model/layers.py`,
 `model/workspace.py`); there the reserved room is counted, and the highest of the moments of a step is
 taken: the backward pass of the last layer, the end of the backward pass, when the largest gradients leave,
-and the sum of gradients. Left out are the libraries (0.4 GB on the CPU, one and more with CUDA and NCCL)
-and what the allocator wastes.
+and the sum of gradients. A heap keeps what it served at one moment, and the blocks of another one seldom
+fit there: what comes and goes at the other moments is counted beside. Left out are the libraries (0.4 GB
+on the CPU, one and more with CUDA and NCCL) and what the allocator of a GPU wastes.
 
 Legend: P parameters, N tokens of a micro-batch, M predicted positions, D hidden, I intermediate,
 V vocabulary, H heads, S sequence, T ranks that share layers, c bytes of a number.
@@ -40,6 +41,7 @@ class RankMemory:
         activations: what the backward pass reads, for one micro-batch; on the CPU the workspaces.
         unsharded: weights that are put together for a pass.
         buffers: what is on its way to other ranks, and what the optimiser computes with.
+        kept: what the heap of a process on the CPU keeps of other moments of a step.
     """
 
     weights: int
@@ -48,6 +50,7 @@ class RankMemory:
     activations: int
     unsharded: int = 0
     buffers: int = 0
+    kept: int = 0
 
     @property
     def total(self) -> int:
@@ -79,14 +82,22 @@ def rank_memory(
         state = (0, 0, 0) if cpu_offload and kind == "cuda" else (4 * own, 4 * own, 8 * own)
         if kind == "cuda":
             return RankMemory(*state, activations, *_around_the_pass(shape, mesh, batch))
-        moments = _sharded_on_the_cpu(shape, mesh, batch, activations)
-        return max((RankMemory(*state, *moment) for moment in moments), key=lambda memory: memory.total)
+        return _highest(state, *_sharded_on_the_cpu(shape, mesh, batch, activations))
     halves = 4 if kind == "cpu" and batch.precision == "bf16" else 6
     weights = whole * (4 if compute == 4 else halves)
     gradients = whole * _gradient_bytes(mesh, batch, kind)
     moments = _copies(shape, mesh, batch, kind, activations)
-    copies = (RankMemory(weights, gradients, 8 * whole, *moment) for moment in moments)
-    return max(copies, key=lambda memory: memory.total)
+    return _highest((weights, gradients, 8 * whole), *moments)
+
+
+# Activations, weights that are put together, and buffers, at some moment.
+_Moment = tuple[int, int, int]
+
+
+def _highest(state: tuple[int, int, int], staying: int, moments: list[_Moment]) -> RankMemory:
+    """The moment with the most, and what the others have beyond the bytes that stay."""
+    most = max(moments, key=sum)
+    return RankMemory(*state, *most, sum(sum(moment) - staying for moment in moments if moment is not most))
 
 
 def _gradient_bytes(mesh: Mesh, batch: Batch, kind: str) -> int:
@@ -115,19 +126,15 @@ def _zero_memory(parameters: int, mesh: Mesh, compute: int, activations: int) ->
     return RankMemory(compute * copies + masters, 4 * gradients, 8 * state, activations)
 
 
-# Activations, weights that are put together, and buffers, at some moment.
-_Moment = tuple[int, int, int]
-
-
-def _copies(shape: Shape, mesh: Mesh, batch: Batch, kind: str, activations: int) -> list[_Moment]:
-    """The backward pass, and on the CPU the sum of gradients after it."""
+def _copies(shape: Shape, mesh: Mesh, batch: Batch, kind: str, activations: int) -> tuple[int, list[_Moment]]:
+    """What stays; the backward pass, and on the CPU the sum of gradients after it."""
     table = shape.vocab_size * shape.hidden_size
     if (kind, batch.precision) != ("cpu", "bf16"):
-        return [(activations, 0, 8 * table)]
-    pieces = 8 * min(_PIECE_VALUES, table)
-    # A bf16 gradient is cast whole before it is added to fp32 ones.
-    cast = 4 * table if batch.micro_batches(mesh.data) > 1 else 0
-    return [(activations, 0, pieces), (_reserved_bytes(shape, batch, mesh), 0, pieces + cast)]
+        return 0, [(activations, 0, 8 * table)]
+    piece, reserved = 4 * min(_PIECE_VALUES, table), _reserved_bytes(shape, batch, mesh)
+    # A bf16 gradient is cast before it is added to fp32 ones, a piece at a time.
+    cast = piece if batch.micro_batches(mesh.data) > 1 else 0
+    return reserved + 2 * piece, [(activations, 0, 2 * piece), (reserved, 0, 2 * piece + cast)]
 
 
 def _around_the_pass(shape: Shape, mesh: Mesh, batch: Batch) -> tuple[int, int]:
@@ -147,30 +154,30 @@ def _around_the_pass(shape: Shape, mesh: Mesh, batch: Batch) -> tuple[int, int]:
     return unsharded, waiting + leaving + 8 * table // mesh.shards
 
 
-def _sharded_on_the_cpu(shape: Shape, mesh: Mesh, batch: Batch, activations: int) -> list[_Moment]:
-    """The backward pass of the last layer, and its end, when what is left of the gradients leaves."""
+def _sharded_on_the_cpu(
+    shape: Shape, mesh: Mesh, batch: Batch, activations: int
+) -> tuple[int, list[_Moment]]:
+    """What stays; the pass of the last layer, and its end, when what is left of the gradients leaves."""
     compute, reduce, shards = batch.compute_bytes, batch.reduce_bytes, mesh.shards
     layer, rest = shape.layer_parameters(mesh.tensor), shape.rest_parameters(mesh.tensor)
     table = -(-shape.vocab_size // mesh.tensor) * shape.hidden_size
-    # Gradients in another type than their sums are copied when they are laid out; uneven ones are padded.
-    copied = compute if compute != reduce else 0
-    padded = compute * table if (table // shape.hidden_size) % shards else 0
+    reserved = _reserved_bytes(shape, batch, mesh)
+    # A layer's gradients and the sums of its shard, and where layers are put together.
+    lent = reduce * (layer + layer // shards) + (_LENT_LAYERS * compute * layer if shards > 1 else 0)
     # One shard is not sent, but divided by one; sums of several micro-batches meet.
     alone = reduce if shards == 1 else 0
     added = reduce / shards if batch.micro_batches(mesh.data) > 1 else 0
-    lent = reduce * layer + (_LENT_LAYERS * compute * layer if shards > 1 else 0)
     # The layer that is computed, the next, and the shards of a layer in the type of the model.
     together = min(2 if shards > 1 else 1, shape.num_hidden_layers)
     together = together if mesh.reshard_after_forward else shape.num_hidden_layers
     unsharded = compute * (rest + together * layer + layer // shards)
     # With workspaces the gradient of the word table is among the activations.
     waiting = compute * table if mesh.tensor > 1 else 0
-    first = lent + waiting + round(max(copied, alone + added) * layer)
+    first = lent + waiting + alone * layer
     # What is sent, and what comes.
     sent = 2 * reduce * min(_MESSAGE_VALUES, rest) if shards > 1 else 0
-    laid_out = max(copied * rest + padded, round((alone + added) * rest) + sent)
-    last = lent + waiting + reduce * rest + laid_out
-    return [(activations, unsharded, first), (_reserved_bytes(shape, batch, mesh), 0, last)]
+    last = lent + waiting + reduce * rest + round((alone + added) * rest) + sent
+    return reserved + lent, [(activations, unsharded, first), (reserved, 0, last)]
 
 
 def activation_bytes(shape: Shape, batch: Batch, tokens: int, tensor: int = 1, kind: str = "cuda") -> int:
@@ -178,8 +185,7 @@ def activation_bytes(shape: Shape, batch: Batch, tokens: int, tensor: int = 1, k
 
     Of a layer that is the input of each matrix product, of each norm and of gelu; between blocks a rank has
     a T-th of the tokens, within them all tokens and a T-th of the columns. With f = 4 D, c = 2 and T = 1
-    this is the 34 D of the source less what fused attention saves. On one CPU it is 9 D values, and 2 D
-    more with dropout.
+    this is the 34 D of the source less what fused attention saves. On one CPU it is 9 D values.
 
     Args:
         shape: of the model.
@@ -246,8 +252,7 @@ def _reserved_bytes(shape: Shape, batch: Batch, mesh: Mesh) -> int:
 def _workspace_bytes(shape: Shape, batch: Batch, tokens: int, predicted: int) -> int:
     """Room that a model on one CPU reserves, and what it keeps beside it."""
     width, layers, compute = shape.hidden_size, shape.num_hidden_layers, batch.compute_bytes
-    # Dropout makes copies of the sums before norms; a gradient and the value it meets come and go.
-    beside = tokens * width * (2 * layers if batch.dropout else 0) + 3 * tokens * width
+    beside = 3 * tokens * width  # a gradient and the values that it meets come and go
     # A mask of dropout is as wide as the values it meets, and made of random bytes.
     _, scores = _block(shape, batch, tokens)
     mask = (compute + 1) * scores if batch.dropout else 0

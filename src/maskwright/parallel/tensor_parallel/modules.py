@@ -98,7 +98,9 @@ class SharedLayer(EncoderLayer):
         tokens_ND = gather_tokens(own_CD, part.num_tokens, group, shared=True)
         share_ND = self._attend(tokens_ND, layout, keys)
         update_CD = scatter_sum(share_ND, group) + local(self.attention_output.bias)
-        update_CD = dropout(update_CD, token_keys, part.lengths, site + ATTENTION_OUTPUT_SITE, p)
+        update_CD = dropout(
+            update_CD, token_keys, part.lengths, site + ATTENTION_OUTPUT_SITE, p, inplace=True
+        )
         own_CD = self.attention_norm(update_CD + own_CD)
         again = self.recompute_feed_forward and torch.is_grad_enabled()
         share_ND = (
@@ -107,7 +109,7 @@ class SharedLayer(EncoderLayer):
             else self._feed_forward_of(own_CD, part)
         )
         update_CD = scatter_sum(share_ND, group) + local(self.output.bias)
-        update_CD = dropout(update_CD, token_keys, part.lengths, site + OUTPUT_SITE, p)
+        update_CD = dropout(update_CD, token_keys, part.lengths, site + OUTPUT_SITE, p, inplace=True)
         return Hidden(self.output_norm(update_CD + own_CD))
 
     def _feed_forward_of(self, own_CD: Tensor, part: TokenPart) -> Tensor:
@@ -185,7 +187,9 @@ class SharedEmbeddings(Embeddings):
                 )
             types, _ = tied_lookup(local(self.token_type.weight), part.take(token_types_N))
         hidden_CD = self.norm(words_CD + types + positions_CD)
-        return dropout(hidden_CD, self.share.token_keys(keys, part), part.lengths, 0, self.dropout_prob)
+        return dropout(
+            hidden_CD, self.share.token_keys(keys, part), part.lengths, 0, self.dropout_prob, inplace=True
+        )
 
 
 class SharedEncoder(Encoder):
