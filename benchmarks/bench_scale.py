@@ -1,8 +1,10 @@
 """Two processes against one, memory of shards against the planner, and what saving costs.
 
 Each engine runs in fresh processes on this machine, with one thread a process where there are two.
-Throughput per core is compared with one process that has both cores, and with one that has a single core
-and the other one idle. Numbers of the planner are predictions made before.
+Throughput per core is compared with one process that has both cores, with one that has a single core and
+the other one idle, and with two that have nothing to do with each other: so much of a core is lost because
+two share a memory, and the rest is the price of the engine. Numbers of the planner are predictions made
+before.
 
     python benchmarks/bench_scale.py            about ten minutes on two cores
     python benchmarks/bench_scale.py --smoke    a tiny model, to see that it works
@@ -28,6 +30,7 @@ RANK = Path(__file__).with_name("scale_rank.py")
 SETUPS: dict[str, dict[str, Any]] = {
     "single, 2 threads": {"processes": 1, "threads": 2, "engine": "single"},
     "single, 1 thread": {"processes": 1, "threads": 1, "engine": "single"},
+    "two apart, 1 thread each": {"processes": 2, "threads": 1, "engine": "single"},
     "ddp, 2 x 1 thread": {"processes": 2, "threads": 1, "engine": "ddp"},
     "fsdp2, 2 x 1 thread": {"processes": 2, "threads": 1, "engine": "fsdp2"},
     "fsdp2 with tensor 2, 2 x 1 thread": {"processes": 2, "threads": 1, "engine": "fsdp2", "tensor": 2},
@@ -41,7 +44,7 @@ def _free_port() -> int:
 
 
 def _run(options: argparse.Namespace, setup: dict[str, Any], *, saving: bool = False) -> dict[str, Any]:
-    """One setup in processes of its own; what rank 0 said."""
+    """One setup in processes of its own; what rank 0 said, or all of them where each is alone."""
     count, threads, port = setup["processes"], setup["threads"], _free_port()
     # A tensor-parallel group works on the same samples together.
     shared = setup.get("tensor", 1)
@@ -56,7 +59,7 @@ def _run(options: argparse.Namespace, setup: dict[str, Any], *, saving: bool = F
     processes = []
     for rank in range(count):
         variables = {"OMP_NUM_THREADS": str(threads)}
-        if count > 1:
+        if setup["engine"] != "single":
             variables |= {
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
@@ -71,13 +74,19 @@ def _run(options: argparse.Namespace, setup: dict[str, Any], *, saving: bool = F
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit(f"{setup['engine']}: a process failed, see above")
-    found: dict[str, Any] = json.loads(outputs[0].splitlines()[-1])
+    first, *others = [json.loads(output.splitlines()[-1]) for output in outputs if output]
+    for other in others:
+        first["tokens_per_second"] += other["tokens_per_second"]
+        first["tokens_per_step"] += other["tokens_per_step"]
+        first["peak_memory_bytes"] += other["peak_memory_bytes"]
+    found: dict[str, Any] = first
     return found
 
 
 def _table(options: argparse.Namespace, found: dict[str, dict[str, Any]]) -> str:
     both = found["single, 2 threads"]["tokens_per_second"]
     alone = found["single, 1 thread"]["tokens_per_second"]
+    apart = found["two apart, 1 thread each"]["tokens_per_second"]
     rows = []
     for name, values in found.items():
         speed, count = values["tokens_per_second"], SETUPS[name]["processes"] * SETUPS[name]["threads"]
@@ -87,11 +96,20 @@ def _table(options: argparse.Namespace, found: dict[str, dict[str, Any]]) -> str
                 f"{speed:,.0f}",
                 f"{speed / both * 2 / count:.0%}",
                 f"{speed / count / alone:.0%}",
+                f"{speed / apart * 2 / count:.0%}",
                 ", ".join(f"{size / 1e9:.2f}" for size in values["peak_memory_bytes"]),
                 f"{values['predicted'] / 1e9:.2f}",
             ]
         )
-    header = ["setup", "tokens/s", "a core, of both in one", "a core, of one alone", "peak GB", "planned GB"]
+    header = [
+        "setup",
+        "tokens/s",
+        "a core, of both in one",
+        "a core, of one alone",
+        "a core, of two apart",
+        "peak GB",
+        "planned GB",
+    ]
     text = table(header, rows)
     tokens = found["single, 2 threads"]["tokens_per_step"]
     return f"{text}\n\n{options.size}, {options.precision}, {tokens:,} tokens a step in every setup"

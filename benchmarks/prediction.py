@@ -23,7 +23,7 @@ def predicted_rank_bytes(options: argparse.Namespace, setup: dict[str, Any]) -> 
         setup: processes, engine and ranks that share layers.
     """
     tensor = setup.get("tensor", 1)
-    data = setup["processes"] // tensor
+    data = 1 if setup["engine"] == "single" else setup["processes"] // tensor
     count = options.micro_batches * (2 if tensor > 1 or setup["processes"] == 1 else 1)
     batch = Batch(options.micro * count * data, options.micro, options.length, precision=options.precision)
     shape = Shape(

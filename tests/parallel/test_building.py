@@ -1,12 +1,12 @@
 """A model that never lay whole in a process has the weights of one that did, and costs its shards."""
 
-import ctypes
 import sys
 
 import numpy as np
 import pytest
 import torch
 
+from heap import handed_out, watcher
 from maskwright.model.config import MODEL_SIZES, EncoderConfig
 from maskwright.model.encoder import Block, initial_weights, initialize
 from maskwright.model.heads import MaskedLM
@@ -131,36 +131,9 @@ def compare(world, settings):
     return told
 
 
-class _Counts(ctypes.Structure):
-    """glibc's struct mallinfo2."""
-
-    _fields_ = [
-        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "mapped")),
-        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "used", "free", "keepcost")),
-    ]
-
-
-def handed_out():
-    """Bytes that the C library has given away and not got back."""
-    libc = ctypes.CDLL(None)
-    libc.mallinfo2.restype = _Counts
-    counts = libc.mallinfo2()
-    return counts.used + counts.mapped
-
-
 def most_bytes(world, **options):
     """Bytes at the highest point of building a model, its own, and those of its shards."""
     import gc
-
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Watch(TorchDispatchMode):
-        most = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            result = func(*args, **(kwargs or {}))
-            self.most = max(self.most, handed_out())
-            return result
 
     seen = []
 
@@ -170,7 +143,8 @@ def most_bytes(world, **options):
 
     gc.collect()
     before = handed_out()
-    with Watch() as watch:
+    watch = watcher()
+    with watch:
         engine = make(world, LARGE, factory=factory, **options)
     own = sum(weight.to_local().nbytes for weight in engine.named.values())
     return seen[0] - before, own, sum(weight.numel() * 4 for weight in engine.named.values())

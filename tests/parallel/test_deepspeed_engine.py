@@ -7,9 +7,6 @@ import pytest
 import torch
 
 from maskwright.core.errors import CheckpointError, ConfigError, MissingDependencyError
-from maskwright.model.config import EncoderConfig
-from maskwright.model.encoder import initialize
-from maskwright.model.heads import MaskedLM
 from maskwright.model.layout import Layout
 from maskwright.parallel import deepspeed_engine
 from maskwright.parallel.config import ParallelConfig
@@ -17,6 +14,7 @@ from maskwright.parallel.factory import EngineParts, make_engine
 from maskwright.parallel.world import SOLO
 from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
 from ranks import run_ranks
+from tiny_engine import tiny_engine
 
 pytestmark = pytest.mark.distributed
 
@@ -26,23 +24,9 @@ LENGTH = 6
 
 
 def engine(world, stage=2, precision="fp32", optimizer="adamw", **options):
-    shape = EncoderConfig(
-        vocab_size=61,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=20,
-    )
-    model = MaskedLM(shape)
-    initialize(model, 3, 0.1)
+    config = ParallelConfig(engine="deepspeed", zero_stage=stage, **options)
     # The gradient of the keys' biases is zero but for rounding, which a small eps would blow up.
-    settings = OptimizerConfig(name=optimizer, weight_decay=0.1, eps=1e-3)
-    make = optimizer_factory(settings, num_heads=2)
-    config = ParallelConfig(engine="single")
-    if world.size > 1:
-        config = ParallelConfig(engine="deepspeed", zero_stage=stage, **options)
-    return make_engine(config, EngineParts(model, make, "cpu", precision, 1.0), world)
+    return tiny_engine(world, config, precision, name=optimizer, eps=1e-3)
 
 
 def batches(step):

@@ -5,32 +5,16 @@ import pytest
 import torch
 
 from maskwright.core.errors import CheckpointError, ConfigError
-from maskwright.model.config import EncoderConfig
-from maskwright.model.encoder import initialize
-from maskwright.model.heads import MaskedLM
 from maskwright.parallel.config import ParallelConfig
-from maskwright.parallel.factory import EngineParts, make_engine
 from maskwright.parallel.world import SOLO
-from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
 from ranks import run_ranks
+from tiny_engine import tiny_engine
 
 pytestmark = pytest.mark.distributed
 
 
-def engine(world, precision="fp32", optimizer="adamw", **options):
-    shape = EncoderConfig(
-        vocab_size=61,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=20,
-    )
-    model = MaskedLM(shape)
-    initialize(model, 3, 0.1)
-    make = optimizer_factory(OptimizerConfig(name=optimizer, weight_decay=0.1), num_heads=2)
-    config = ParallelConfig(engine="fsdp2" if world.size > 1 else "single", **options)
-    return make_engine(config, EngineParts(model, make, "cpu", precision, 1.0), world)
+def engine(world, **options):
+    return tiny_engine(world, ParallelConfig(engine="fsdp2", **options))
 
 
 def whole(found):

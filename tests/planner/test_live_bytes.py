@@ -1,10 +1,10 @@
 """What the planner says a sharded rank holds, against what its C library has handed out at the most."""
 
-import ctypes
 import sys
 
 import pytest
 
+from heap import handed_out, watcher
 from maskwright.planner import Batch, Mesh, Shape, rank_memory
 from ranks import run_ranks
 
@@ -27,40 +27,6 @@ SETUPS = [
     ("uneven", "fp32", 8, 2),
     ("uneven", "bf16", 16, 1),
 ]
-
-
-class _Counts(ctypes.Structure):
-    """glibc's struct mallinfo2."""
-
-    _fields_ = [
-        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "mapped")),
-        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "used", "free", "keepcost")),
-    ]
-
-
-def handed_out() -> int:
-    """Bytes that the C library has given away and not got back."""
-    libc = ctypes.CDLL(None)
-    libc.mallinfo2.restype = _Counts
-    counts = libc.mallinfo2()
-    return counts.used + counts.mapped
-
-
-def watcher():
-    """A mode that looks before and after each operation; what comes and goes within one is not seen."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Watch(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.most = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            result = func(*args, **(kwargs or {}))
-            self.most = max(self.most, handed_out())
-            return result
-
-    return Watch()
 
 
 def micro_batch(sequences):

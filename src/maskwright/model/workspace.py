@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Workspace", "empty"]
+__all__ = ["Workspace", "empty", "piece_of", "users_of"]
 
 # Pieces begin at multiples of so many values, which suits every vector unit.
 _ALIGNMENT = 64
@@ -40,7 +40,7 @@ class Workspace:
             return
         self._buffer = buffer = None  # first free, then allocate
         self._buffer = torch.empty(size, dtype=dtype)
-        self._idle_users = _users(self._buffer)
+        self._idle_users = users_of(self._buffer)
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor with undefined content.
@@ -57,23 +57,35 @@ class Workspace:
         buffer, size = self._buffer, math.prod(shape)
         if buffer is None or buffer.dtype != dtype or self._taken + size > buffer.numel():
             return torch.empty(shape, dtype=dtype)
-        # Not a view: for autograd the pieces have nothing to do with each other.
-        piece = torch.empty(0, dtype=dtype).set_(buffer.untyped_storage(), self._taken, shape)  # type: ignore[call-overload]
+        piece = piece_of(buffer, self._taken, shape)
         self._taken += -(-size // _ALIGNMENT) * _ALIGNMENT
-        result: Tensor = piece
-        return result
+        return piece
 
     def _is_busy(self) -> bool:
-        return self._buffer is not None and _users(self._buffer) > self._idle_users
+        return self._buffer is not None and users_of(self._buffer) > self._idle_users
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Workspace:
         return Workspace()
 
 
-def _users(buffer: Tensor) -> int:
+def users_of(buffer: Tensor) -> int:
+    """How many tensors hold the memory of a buffer, itself included."""
     storage: Any = buffer.untyped_storage()
     users: int = torch._C._storage_Use_Count(storage._cdata)
     return users
+
+
+def piece_of(buffer: Tensor, start: int, shape: tuple[int, ...]) -> Tensor:
+    """A part of a buffer that is no view of it: autograd sees nothing in common, and it alone is its user.
+
+    Args:
+        buffer: a vector.
+        start: its value with which the piece begins.
+        shape: of the piece.
+    """
+    empty: Any = torch.empty(0, dtype=buffer.dtype, device=buffer.device)
+    piece: Tensor = empty.set_(buffer.untyped_storage(), start, shape)
+    return piece
 
 
 def empty(workspace: Workspace | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

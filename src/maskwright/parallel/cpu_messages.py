@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from ..model.workspace import piece_of, users_of
+
 __all__ = ["Buffers", "GatheredShards", "SummedShards", "lay_out", "use_cpu_messages", "values_to_send"]
 
 # Values that a rank sends and receives at a time.
@@ -49,7 +51,7 @@ class Buffers:
     def reserve(self) -> None:
         """Set the memory aside; before that all of it is fresh."""
         buffers = [torch.empty(size, dtype=self._dtype, device=self._device) for size in self._sizes]
-        self._kept = [(buffer, _users(buffer)) for buffer in buffers]
+        self._kept = [(buffer, users_of(buffer)) for buffer in buffers]
 
     def take(self, num_values: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A vector with undefined content, in a buffer of its size or else in fresh memory.
@@ -61,18 +63,9 @@ class Buffers:
         """
         for buffer, idle_users in self._kept:
             fits = buffer.numel() == num_values and buffer.dtype == dtype and buffer.device == device
-            if fits and _users(buffer) == idle_users:
-                # Not a view, which would hold the buffer itself for longer than its own user.
-                lent: Any = torch.empty(0, dtype=dtype, device=device)
-                result: Tensor = lent.set_(buffer.untyped_storage(), 0, (num_values,))
-                return result
+            if fits and users_of(buffer) == idle_users:
+                return piece_of(buffer, 0, (num_values,))
         return torch.empty(num_values, dtype=dtype, device=device)
-
-
-def _users(buffer: Tensor) -> int:
-    storage: Any = buffer.untyped_storage()
-    users: int = torch._C._storage_Use_Count(storage._cdata)
-    return users
 
 
 class GatheredShards:

@@ -11,6 +11,7 @@ Legend: S ranks that share rows, T ranks that share layers; a group has S × T r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -118,36 +119,26 @@ class Shards:
             The shards of the results.
         """
         # Matrices of a size fall into the same round, so that no rank waits for another.
-        order = sorted(range(len(masters)), key=lambda number: -_size_of(self._parts[masters[number]].shape))
+        order = sorted(range(len(masters)), key=lambda number: -math.prod(self._parts[masters[number]].shape))
         results: list[Tensor] = [torch.empty(0)] * len(masters)
         for start in range(0, len(order), self.size):
             turn = order[start : start + self.size]
             numbers = [self._numbers[masters[member]] for member in turn]
             sent = [values[member].reshape(-1).to(self.device) for member in turn]
             mine = numbers[self._rank] if self._rank < len(turn) else None
-            came = self._deal(sent, mine)
+            sizes = [len(part) for part in sent]
+            came = self._trade(torch.cat(sent), sizes, self._sizes(mine))
             if mine is not None:
                 whole = self._join(mine, came)
                 came = self._cut(mine, function(whole).to(whole.dtype))
-            back = self._return(came, numbers, sent)
-            for member, result in zip(turn, back, strict=True):
+            back = self._trade(torch.cat(came), [len(part) for part in came], sizes)
+            for member, result in zip(turn, back, strict=False):
                 results[member] = result.view(values[member].shape).to(values[member].device)
         return results
 
-    def _deal(self, sent: Sequence[Tensor], mine: int | None) -> list[Tensor]:
-        """Send each rank the part of its matrix; the parts of the own one, by rank."""
-        sizes = self._sizes(mine)
-        return self._trade(torch.cat(list(sent)), [len(part) for part in sent], sizes)
-
-    def _return(self, came: Sequence[Tensor], numbers: Sequence[int], sent: Sequence[Tensor]) -> list[Tensor]:
-        """Send the parts of the own matrix back; those of this rank, by matrix."""
-        flat = torch.cat([part.reshape(-1) for part in came]) if came else sent[0].new_empty(0)
-        back = self._trade(flat, [part.numel() for part in came], [len(part) for part in sent])
-        return back[: len(numbers)]
-
     def _sizes(self, number: int | None) -> list[int]:
         """Values that each rank holds of a parameter."""
-        return [0 if number is None else _size_of(shapes[number]) for shapes in self._shapes]
+        return [0 if number is None else math.prod(shapes[number]) for shapes in self._shapes]
 
     def _trade(self, flat: Tensor, sent: list[int], received: list[int]) -> list[Tensor]:
         """Values for each rank, laid end to end, against those of each rank; lists are filled up with 0."""
@@ -176,13 +167,6 @@ class Shards:
             for share, found in zip(shares, ends, strict=True)
         ]
         return [pieces[rank % self._tensor][rank // self._tensor].reshape(-1) for rank in range(self.size)]
-
-
-def _size_of(shape: Sequence[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _shared_dim(weight: DTensor) -> int | None:
