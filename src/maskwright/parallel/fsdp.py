@@ -115,9 +115,9 @@ class ShardedEngine:
         self.masters = {name: nn.Parameter(_local(weight)) for name, weight in self.named.items()}
         shards = Shards(self.named, self.masters, world, config.replicas, parts.device)
         self.optimizer = parts.make_optimizer(self.masters.items(), shards)
-        self._make_state()
         for each in buffers:
             each.reserve()
+        self._make_state()
 
     @torch.no_grad()
     def _make_state(self) -> None:
