@@ -45,6 +45,33 @@ class TestRefused:
             (("pretrain", "laptop", "--on", "slurm", "--overwrite"), "--overwrite does not go into a script"),
             (("pretrain", "laptop", "--gpus", "2", "--processes", "3"), "each process has one GPU"),
             (("pretrain", "laptop", "--gpus", "2"), "--gpus is 2, but device is cpu"),
+            *(
+                (
+                    ("pretrain", "laptop", "--nodes", text),
+                    f"--nodes is {text!r}, expected a number of machines",
+                )
+                for text in ("0", "two", "3:2", "0:2", "2:", ":2", "1:2:3", "-1", "")
+            ),
+            (
+                ("pretrain", "laptop", "--on", "slurm", "--nodes", "2:4"),
+                "--nodes is '2:4', but --on is slurm, which starts a fixed number of machines",
+            ),
+            (
+                (
+                    "pretrain",
+                    "laptop",
+                    "parallel={engine: fsdp2, tensor: 4}",
+                    "--nodes",
+                    "2:3",
+                    "--processes=2",
+                ),
+                '"parallel.tensor" is 4, but 6 processes are no multiple of it',
+            ),
+            (
+                ("pretrain", "laptop", "parallel={engine: fsdp2, replicas: 2}", "--nodes", "2:3"),
+                '"parallel.replicas" is 2, but 3 processes see other samples',
+            ),
+            (("pretrain", "laptop", "--nodes", "1:2"), "--nodes is 2, so each machine needs --node-rank"),
             (("pretrain", "laptop", "--nodes", "2"), "--nodes is 2, so each machine needs --node-rank"),
             (
                 ("pretrain", "laptop", "--nodes", "2", "--node-rank", "2", "--address", "a:1"),

@@ -28,10 +28,11 @@ signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
 word = (folder / "plan").read_text().splitlines()[attempt].split()[rank]
 print(f"rank {rank} attempt {attempt} 你好", flush=True)
 if word == "wait":
-    end = time.monotonic() + 60
-    while not asked and time.monotonic() < end:
+    stop, end = folder / ("stop-" + os.environ["WORLD_SIZE"]), time.monotonic() + 60
+    while not asked and not stop.exists() and time.monotonic() < end:
         time.sleep(0.02)
-    word = "3" if asked else "1"
+    word = "3" if asked or stop.exists() else "1"
+    stop.touch()  # where one is asked to stop, all save and leave
 if word == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 if word != "0":
@@ -44,10 +45,12 @@ from pathlib import Path
 from maskwright.core.errors import MaskwrightError
 from maskwright.core.log import set_up_logging
 from maskwright.jobs.launching import LaunchPlan, Machines
+from maskwright.jobs.launching import local
 from maskwright.jobs.launching.local import Meeting, run_workers
-folder, restarts, nodes, node_rank, port = sys.argv[1], *map(int, sys.argv[2:6])
+folder, restarts, nodes, node_rank, port, least = sys.argv[1], *map(int, sys.argv[2:7])
+local._LAST_CALL_SECONDS = 1
 set_up_logging()
-plan = LaunchPlan((), Path(folder) / "run", "test", Machines(nodes, 2 // nodes), restarts)
+plan = LaunchPlan((), Path(folder) / "run", "test", Machines(nodes, 2 // nodes, least=least), restarts)
 command = [sys.executable, folder + "/worker.py", folder]
 try:
     ending = run_workers(command, plan, Meeting(node_rank, "127.0.0.1", port))
@@ -60,11 +63,11 @@ except MaskwrightError as error:
 PATIENCE = 100
 
 
-def start(folder, plan, *, restarts=0, nodes=1, node_rank=0, port=0):
+def start(folder, plan, *, restarts=0, nodes=1, node_rank=0, port=0, least=None):
     folder.mkdir(exist_ok=True)
     (folder / "plan").write_text(plan)
     (folder / "worker.py").write_text(WORKER)
-    arguments = [str(folder), str(restarts), str(nodes), str(node_rank), str(port)]
+    arguments = [str(folder), *map(str, (restarts, nodes, node_rank, port, least or nodes))]
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, *arguments],
         stdout=subprocess.PIPE,
@@ -195,6 +198,34 @@ def test_two_machines(tmp_path):
     code, _, err = finish(lonely)
     assert code == 3
     assert "stopped by SIGTERM while waiting for the other machines" in err
+
+
+@pytest.mark.distributed
+@pytest.mark.fault
+@pytest.mark.parametrize("leaver", [1, 0])
+def test_machines_come_and_go(tmp_path, leaver):
+    """One begins alone, another one comes, and one of them is asked to stop."""
+    port, folder, plan = free_port(), tmp_path / "run", "wait wait\nwait 1\n0 1"
+    both = [start(folder, plan, nodes=2, node_rank=0, port=port, least=1)]
+    wait_for([folder / "started-0-0"])
+    assert (folder / "started-0-0").read_text().startswith("1 ")
+    both.append(start(folder, plan, nodes=2, node_rank=1, port=port, least=1))
+    wait_for([folder / "started-0-1", folder / "started-1-0"])
+    assert (folder / "started-0-1").read_text().startswith("2 ")
+    both[leaver].send_signal(signal.SIGTERM)
+    results = [finish(process) for process in both]
+    assert not any("Traceback" in err for _, _, err in results)
+    assert results[leaver][0] == 3
+    assert results[leaver][2].splitlines()[-1] == "error: stopped by SIGTERM after saving"
+    if leaver:  # the other one goes on alone, which is no restart after a crash
+        assert "another machine was asked to stop" in results[0][2]
+        assert results[0][0] == 0
+        assert results[0][1].splitlines()[-1] == "finished {} 0 None False"
+        assert (folder / "started-0-2").read_text().startswith("1 ")
+    else:  # without the first machine there is no place to meet
+        assert results[1][0] == 3
+        assert "the meeting place is closed" in results[1][2]
+        assert not (folder / "started-0-2").exists()
 
 
 def wait_for_folder(folder):

@@ -37,7 +37,9 @@ What = Annotated[
 ]
 Processes = Annotated[int | None, typer.Option(min=1, help="Processes on each machine; default: one a GPU.")]
 Gpus = Annotated[int | None, typer.Option(min=1, help="GPUs of each machine; as many processes.")]
-Nodes = Annotated[int, typer.Option(min=1, help="Machines.")]
+Nodes = Annotated[
+    str, typer.Option(metavar="N or LEAST:MOST", help="Machines; local: or how few and how many.")
+]
 NodeRank = Annotated[int | None, typer.Option(min=0, help="local: number of this machine, from 0.")]
 Address = Annotated[str | None, typer.Option(help="local: HOST:PORT of machine 0, where all meet.")]
 Restarts = Annotated[int, typer.Option(min=0, help="Starts after a crash, from the newest checkpoint.")]
@@ -67,7 +69,7 @@ def launch(
     output: Output = None,
     processes: Processes = None,
     gpus: Gpus = None,
-    nodes: Nodes = 1,
+    nodes: Nodes = "1",
     node_rank: NodeRank = None,
     address: Address = None,
     restarts: Restarts = 3,
@@ -102,8 +104,9 @@ def launch(
     _check_options(on, given, list(scripts), overwrite)
     from ..jobs.launching import Machines
 
+    least, most = _nodes(nodes, on)
     words, config = _resolve(arguments)
-    machines = Machines(nodes, *_count(config, processes, gpus, local=on == "local"))
+    machines = Machines(most, *_count(config, processes, gpus, local=on == "local"), least)
     plan = _plan(words, config, output, machines, restarts, force=force, json=json)
     if on == "local":
         _launch_here(plan, config, node_rank, address, resume, overwrite, dry_run, json)
@@ -133,6 +136,26 @@ def _check_options(on: str, given: Sequence[str], scripts: Sequence[str], overwr
         raise ConfigError(
             "--overwrite does not go into a script, as each start would begin again; remove the folder"
         )
+
+
+def _nodes(text: str, on: str) -> tuple[int, int]:
+    """How few machines are enough, and how many there are at most.
+
+    Raises:
+        ConfigError: the text is neither a number nor two in order, or a scheduler is to start them.
+    """
+    least, _, most = text.partition(":")
+    numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in (least, most or least)]
+    if not 1 <= numbers[0] <= numbers[1] or text.endswith(":"):
+        raise ConfigError(
+            f"--nodes is {text!r}, expected a number of machines from 1, such as 4, or two, such as 2:4, "
+            "for as few as 2 and as many as 4"
+        )
+    if on != "local" and numbers[0] < numbers[1]:
+        raise ConfigError(
+            f"--nodes is {text!r}, but --on is {on}, which starts a fixed number of machines; give one number"
+        )
+    return numbers[0], numbers[1]
 
 
 def _resolve(arguments: Sequence[str] | None) -> tuple[list[str], PretrainConfig]:
@@ -193,7 +216,8 @@ def _plan(
     from ..jobs.launching import LaunchPlan
     from ..parallel.world import World
 
-    World(size=machines.size).share_layers(config.parallel.tensor)
+    for size in machines.sizes:
+        World(size=size).share_layers(config.parallel.tensor).check_replicas(config.parallel.replicas)
     recipe, _ = split_arguments(words)
     folder = output or Path("runs") / (Path(recipe).stem if recipe else "pretrain")
     return LaunchPlan(
@@ -226,6 +250,7 @@ def _launch_here(
         typer.echo(dump_config(config), err=True)
         numbers = {
             "machines": plan.machines.nodes,
+            **({"machines_at_least": plan.machines.fewest} if plan.machines.elastic else {}),
             "processes": plan.machines.processes,
             "gpus": plan.machines.gpus,
         }

@@ -63,11 +63,7 @@ def _make_mesh(config: ParallelConfig, world: World, device: str) -> DeviceMesh:
     Raises:
         ConfigError: the ranks cannot be dealt out so.
     """
-    if world.data_size % config.replicas:
-        raise ConfigError(
-            f'"parallel.replicas" is {config.replicas}, but {world.data_size} processes see other samples, '
-            "which is no multiple of it; change one of them"
-        )
+    world.check_replicas(config.replicas)
     shape = (config.replicas, world.data_size // config.replicas, world.tensor)
     return init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard", "tensor"))
 

@@ -76,6 +76,18 @@ class World:
             )
         return replace(self, tensor=tensor)
 
+    def check_replicas(self, replicas: int) -> None:
+        """See that copies of the model can be dealt out over the processes that see other samples.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if self.data_size % replicas:
+            raise ConfigError(
+                f'"parallel.replicas" is {replicas}, but {self.data_size} processes see other samples, '
+                "which is no multiple of it; change one of them"
+            )
+
     def exchange(self, values: Sequence[float]) -> list[list[float]]:
         """Tell all ranks some numbers, and hear theirs.
 

@@ -1,9 +1,11 @@
 """torchrun's agent, taught what our exit codes mean.
 
-It differs from the one it extends in three things. A worker that refuses its input (2) or stops after
+It differs from the one it extends in four things. A worker that refuses its input (2) or stops after
 saving (3) is not started again. When one worker ends badly the others get some seconds to end by
-themselves, so that the cause is known and nobody is cut off while saving. And a signal to the launcher
-is passed on to the workers, which save and stop, instead of killing them.
+themselves, so that the cause is known and nobody is cut off while saving. A signal to the launcher
+is passed on to the workers, which save and stop, instead of killing them. And where machines may come and
+go, workers save before they start again in another number, and those of a machine that was not asked to
+stop do so when another one was.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ log = get_logger(__name__)
 
 # How long the others may take after the first bad end: with 2 and 3 they are on their way out too.
 _PATIENCE: dict[Verdict, float] = {"interrupted": 120.0, "refused": 30.0, "crashed": 5.0}
+_GLANCE_SECONDS = 0.1
 # A first request lets workers save; who asks again wants it sooner.
 _LADDER = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
@@ -39,20 +42,28 @@ class LaunchAgent(LocalElasticAgent):
         spec: what to run, and how the machines meet.
         logs: where workers write.
         show: streams of this process by name (`out`, `err`), for what rank 0 writes.
+        elastic: whether machines may come and go.
     """
 
-    def __init__(self, spec: WorkerSpec, logs: RankLogs, show: dict[str, Any]) -> None:
+    def __init__(
+        self, spec: WorkerSpec, logs: RankLogs, show: dict[str, Any], *, elastic: bool = False
+    ) -> None:
         super().__init__(spec, logs)
         self.logs = logs
         self.asked: str | None = None
         self.failures: dict[int, int] = {}  # exit codes by rank, in the order in which they were seen
         self.restarts = 0
         self.verdict: Verdict = "finished"
-        self._show = show
+        self._show, self._elastic = show, elastic
         self._followers: list[Follower] = []
         self._requests = 0
         self._since: float | None = None
         self._meeting = False
+
+    @property
+    def saved(self) -> bool:
+        """Whether the last workers left because they, or those of another machine, were asked to."""
+        return self.verdict == "interrupted"
 
     def ask_to_stop(self, number: int, frame: FrameType | None = None) -> None:
         """Let the workers save and stop; a handler of signals.
@@ -91,6 +102,21 @@ class LaunchAgent(LocalElasticAgent):
         finally:
             self._meeting = False
 
+    def _restart_workers(self, worker_group: WorkerGroup) -> None:
+        if not self.failures:  # nothing is wrong: another machine has come
+            log.info("another machine is there: all ranks save, and start again with it")
+            self._let_save()
+        super()._restart_workers(worker_group)
+
+    def _let_save(self) -> None:
+        """Ask the workers to save and leave, and wait for that."""
+        for process in self._processes().values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + _PATIENCE["interrupted"]
+        while time.monotonic() < end and any(one.poll() is None for one in self._processes().values()):
+            time.sleep(_GLANCE_SECONDS)
+
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._since, self.failures, self.verdict = None, {}, "finished"
         started = super()._start_workers(worker_group)
@@ -122,7 +148,10 @@ class LaunchAgent(LocalElasticAgent):
         self.verdict = judge(self.failures, asked=self.asked is not None)
         if None in codes.values() and time.monotonic() - self._since < _PATIENCE[self.verdict]:
             return RunResult(state=WorkerState.HEALTHY)
-        if self.verdict != "crashed" or self.asked:
+        if self._elastic and self.saved and not self.asked:
+            log.warning("another machine was asked to stop; all ranks saved, and the others start again")
+            self._remaining_restarts += 1  # which is no crash, and costs no restart
+        elif self.verdict != "crashed" or self.asked:
             self._remaining_restarts = 0
         elif self._remaining_restarts > 0:
             self._tell_restart(worker_group.spec.max_restarts)

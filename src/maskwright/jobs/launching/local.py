@@ -34,6 +34,7 @@ __all__ = ["Meeting", "run_workers", "worker_environment"]
 log = get_logger(__name__)
 
 _MEETING_SECONDS = 900  # how long machines wait for each other; a cluster starts them one by one
+_LAST_CALL_SECONDS = 30  # how long those that are enough wait for more
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _LOUD = "torch.distributed.elastic"
 
@@ -84,15 +85,15 @@ def run_workers(command: Sequence[str], plan: LaunchPlan, meeting: Meeting = Mee
             max_restarts=plan.restarts,
             local_addr=None,
         )
-        agent = LaunchAgent(spec, logs, show)
+        agent = LaunchAgent(spec, logs, show, elastic=plan.machines.elastic)
         try:
-            _run(agent, handler)
+            _run(agent, handler, is_host=meeting.node_rank == 0)
         finally:
             agent.stop_following()
     return _ending(agent)
 
 
-def _run(agent: LaunchAgent, handler: RendezvousHandler) -> None:
+def _run(agent: LaunchAgent, handler: RendezvousHandler, *, is_host: bool) -> None:
     closes = True
     try:
         with _handlers(agent):
@@ -101,8 +102,13 @@ def _run(agent: LaunchAgent, handler: RendezvousHandler) -> None:
         # The other machines may go on, and this one may come back to them.
         closes = False
         raise Interrupted(f"stopped by {error.sigval.name}; workers were not waited for") from error
+    except RendezvousError:
+        if not agent.saved:
+            raise
+        log.warning("all ranks saved, and the meeting place is closed: machine 0 has left, so this one does")
     finally:
-        if closes:
+        # Nobody goes on without the first machine; and it may be gone already when all is well.
+        if closes and (is_host or agent.verdict in ("refused", "crashed")):
             handler.shutdown()
 
 
@@ -146,11 +152,12 @@ def _parameters(plan: LaunchPlan, meeting: Meeting) -> RendezvousParameters:
         backend="c10d",
         endpoint=f"{meeting.host}:{meeting.port}",
         run_id=plan.name,
-        min_nodes=nodes,
+        min_nodes=plan.machines.fewest,
         max_nodes=nodes,
         local_addr=local_address(meeting.host, meeting.port, meeting.node_rank),
         is_host=meeting.node_rank == 0,
         join_timeout=_MEETING_SECONDS,
+        last_call_timeout=_LAST_CALL_SECONDS,
         read_timeout=_MEETING_SECONDS if nodes > 1 else 60,
     )
 
@@ -208,7 +215,7 @@ def _meeting_errors(plan: LaunchPlan, meeting: Meeting) -> Iterator[None]:
     except RendezvousError as error:
         place = f"{meeting.host}:{meeting.port}"
         raise MaskwrightError(
-            f"the {plan.machines.nodes} machines of the run did not meet at {place} "
+            f"the {plan.machines.fewest} machines of the run did not meet at {place} "
             f"({type(error).__name__}: {' '.join(str(error).split())}); check that all were started with the "
             "same --address and --nodes, that the port is free and open, and what the others said"
         ) from error

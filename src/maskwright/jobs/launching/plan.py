@@ -20,19 +20,31 @@ class Machines:
     """How many processes there are, and where.
 
     Attributes:
-        nodes: machines.
+        nodes: machines, at most.
         processes: on each of them.
         gpus: GPUs that a machine gives to the run; 0 for the CPU. Each process has one.
+        least: machines that are enough to go on; None for all of them.
     """
 
     nodes: int = 1
     processes: int = 1
     gpus: int = 0
+    least: int | None = None
 
     @property
-    def size(self) -> int:
-        """Processes of the run."""
-        return self.nodes * self.processes
+    def fewest(self) -> int:
+        """Machines without which nothing runs."""
+        return self.nodes if self.least is None else self.least
+
+    @property
+    def elastic(self) -> bool:
+        """Whether machines may come and go."""
+        return self.fewest < self.nodes
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of processes that the run may have."""
+        return [nodes * self.processes for nodes in range(self.fewest, self.nodes + 1)]
 
     def arguments(self) -> list[str]:
         """The options that say the same on the command line."""
