@@ -4,9 +4,10 @@ Each engine runs in fresh processes on this machine, with one thread a process w
 Throughput per core is compared with one process that has both cores, with one that has a single core and
 the other one idle, and with two that have nothing to do with each other: so much of a core is lost because
 two share a memory, and the rest is the price of the engine. Numbers of the planner are predictions made
-before.
+before. The setups follow each other in several rounds, since a machine is not as fast at all times; speeds
+are those of the median step of all rounds, memory is the most that was seen.
 
-    python benchmarks/bench_scale.py            about ten minutes on two cores
+    python benchmarks/bench_scale.py            half an hour on two cores
     python benchmarks/bench_scale.py --smoke    a tiny model, to see that it works
 """
 
@@ -76,11 +77,19 @@ def _run(options: argparse.Namespace, setup: dict[str, Any], *, saving: bool = F
         raise SystemExit(f"{setup['engine']}: a process failed, see above")
     first, *others = [json.loads(output.splitlines()[-1]) for output in outputs if output]
     for other in others:
-        first["tokens_per_second"] += other["tokens_per_second"]
+        first["seconds"] += other["seconds"]
         first["tokens_per_step"] += other["tokens_per_step"]
         first["peak_memory_bytes"] += other["peak_memory_bytes"]
     found: dict[str, Any] = first
     return found
+
+
+def _join(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the rounds of a setup say together."""
+    seconds = [one for found in rounds for one in found["seconds"]]
+    peaks = [max(ranks) for ranks in zip(*(found["peak_memory_bytes"] for found in rounds), strict=True)]
+    speed = rounds[0]["tokens_per_step"] / statistics.median(seconds)
+    return {**rounds[0], "seconds": seconds, "peak_memory_bytes": peaks, "tokens_per_second": speed}
 
 
 def _table(options: argparse.Namespace, found: dict[str, dict[str, Any]]) -> str:
@@ -140,6 +149,7 @@ def main() -> None:
     options.add_argument("--vocab", type=int, default=50_265, help="vocabulary entries")
     options.add_argument("--steps", type=int, default=3, help="timed steps")
     options.add_argument("--warmup", type=int, default=1, help="steps before")
+    options.add_argument("--rounds", type=int, default=2, help="times that each setup is measured")
     options.add_argument("--folder", default="runs", help="where checkpoints are written")
     options.add_argument("--only", nargs="*", default=list(SETUPS), help="setups to run")
     options.add_argument("--smoke", action="store_true", help="a tiny model, a minute in all")
@@ -147,11 +157,16 @@ def main() -> None:
     if given.smoke:
         given.size, given.length, given.vocab = "tiny", 64, 1_000
     Path(given.folder).mkdir(exist_ok=True)
-    found = {}
-    for name in given.only:
-        found[name] = _run(given, SETUPS[name])
-        found[name]["predicted"] = predicted_rank_bytes(given, SETUPS[name])
-        print(f"{name}: {found[name]['tokens_per_second']:,.0f} tokens/s", file=sys.stderr)
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in given.only}
+    for number in range(given.rounds):
+        for name, done in rounds.items():
+            done.append(_run(given, SETUPS[name]))
+            speed = _join(done)["tokens_per_second"]
+            print(f"round {number + 1}, {name}: {speed:,.0f} tokens/s so far", file=sys.stderr)
+    found = {
+        name: {**_join(done), "predicted": predicted_rank_bytes(given, SETUPS[name])}
+        for name, done in rounds.items()
+    }
     saving = _run(given, SETUPS["single, 2 threads"], saving=True)
     text = _table(given, found) + "\n\n" + _saving_text(saving)
     save(given.name or "scale", {"setups": found, "saving": saving}, text)

@@ -7,12 +7,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+
+def _model(config: Any, engine: str) -> tuple[Any, Any]:
+    """A model with its first weights; for fsdp2, as in runs, one without memory, and their source."""
+    import torch
+
+    from maskwright.model.encoder import initial_weights, initialize
+    from maskwright.model.heads import MaskedLM
+
+    if engine == "fsdp2":
+        with torch.device("meta"):
+            model, kept = MaskedLM(config), MaskedLM(config)
+        return model, lambda: initial_weights(kept, 0, config.initializer_range)
+    model = MaskedLM(config)
+    initialize(model, 0, config.initializer_range)
+    return model, None
 
 
 def _parts(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -22,8 +37,6 @@ def _parts(options: argparse.Namespace) -> tuple[Any, Any]:
 
     from maskwright.model.config import MODEL_SIZES, EncoderConfig
     from maskwright.model.dropout import DropoutKeys
-    from maskwright.model.encoder import initialize
-    from maskwright.model.heads import MaskedLM
     from maskwright.objectives.mlm import MaskedBatch
     from maskwright.parallel.factory import EngineParts
     from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
@@ -33,8 +46,7 @@ def _parts(options: argparse.Namespace) -> tuple[Any, Any]:
         max_position_embeddings=options.length + 2,
         **MODEL_SIZES[options.size],
     )
-    model = MaskedLM(config)
-    initialize(model, 0, config.initializer_range)
+    model, first_weights = _model(config, options.engine)
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, options.vocab - 1, (options.micro * options.length,), generator=generator)
     masked = torch.rand(len(ids), generator=generator) < 0.15
@@ -48,7 +60,7 @@ def _parts(options: argparse.Namespace) -> tuple[Any, Any]:
         dropout=DropoutKeys(np.arange(options.micro)),
     )
     factory = optimizer_factory(OptimizerConfig())
-    return EngineParts(model, factory, "cpu", options.precision, 1.0), batch
+    return EngineParts(model, factory, "cpu", options.precision, 1.0, first_weights=first_weights), batch
 
 
 def _stepper(options: argparse.Namespace, engine: Any, batch: Any) -> Callable[[], float]:
@@ -126,10 +138,6 @@ def main() -> None:
         result = {
             "seconds": seconds,
             "tokens_per_step": batch.num_tokens * options.micro_batches * world.data_size,
-            "tokens_per_second": batch.num_tokens
-            * options.micro_batches
-            * world.data_size
-            / statistics.median(seconds),
             "peak_memory_bytes": world.gather(peak_memory_bytes()),
         }
         if options.saving:
