@@ -79,6 +79,19 @@ def test_work_lost_by_a_resume_goes_and_events_stay(tmp_path):
     assert [event["message"] for event in metrics.events] == ["interrupted", "resumed"]
 
 
+def test_what_each_start_says_of_the_data_stands_once(tmp_path):
+    said = {"kind": "event", "step": 0, "message": "samples: few"}
+    again = {"kind": "event", "step": 2, "message": "resumed"}
+    other = {**said, "message": "samples: many"}
+    metrics = write(tmp_path, said, train(2, 1.0), said, again, said, again, other)
+    assert [event["message"] for event in metrics.events] == [
+        "samples: few",
+        "resumed",
+        "resumed",
+        "samples: many",
+    ]
+
+
 def test_values_that_are_not_finite_become_none(tmp_path):
     metrics = write(
         tmp_path, train(1, float("nan")), train(2, None), train(3, 1.0), {"kind": "train", "step": 4}

@@ -113,12 +113,16 @@ class Metrics:
         return [(row["step"], number(row[key])) for row in self.evaluations if key in row]
 
 
+def _is_said_again(row: Object, kept: list[Object]) -> bool:
+    return row["kind"] == "event" and row["step"] == 0 and row in kept
+
+
 def read_metrics(folder: Path | None) -> Metrics:
     """Read the `metrics.jsonl` of a run, whatever state a crash left it in.
 
     Lines that cannot be read are counted and left out. When the steps of a kind go back (the run
     resumed from an older checkpoint), the earlier lines from there on were lost work, and go too.
-    Events are history and all stay.
+    Events are history and all stay, but for what each start says anew of the data before its first step.
 
     Args:
         folder: folder of the run, or None when there is none.
@@ -140,7 +144,8 @@ def read_metrics(folder: Path | None) -> Metrics:
             kept = kinds[row["kind"]]
             while row["kind"] != "event" and kept and kept[-1]["step"] >= row["step"]:
                 kept.pop()
-            kept.append(row)
+            if not _is_said_again(row, kept):
+                kept.append(row)
     return Metrics(
         train=kinds["train"],
         evaluations=kinds["evaluation"],
