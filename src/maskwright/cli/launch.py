@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,8 @@ def launch(
     from ..jobs.launching import Machines
 
     least, most = _nodes(nodes, on)
+    if on == "local":
+        _import_torch_quietly()
     words, config = _resolve(arguments)
     machines = Machines(most, *_count(config, processes, gpus, local=on == "local"), least)
     plan = _plan(words, config, output, machines, restarts, force=force, json=json)
@@ -117,6 +120,19 @@ def launch(
     else:
         text = _kubernetes(plan, config, kind or "jobset", image, claim or [], cpus, memory, grace)
     _write(plan, on, text, script, dry_run, json)
+
+
+def _import_torch_quietly() -> None:
+    """Keep stack frames of C++ from the terminal where another machine is gone; ours say it in a line.
+
+    The variable is read once, when torch is loaded. Workers have what the user has set.
+    """
+    name = "TORCH_CPP_LOG_LEVEL"
+    if name not in os.environ:
+        os.environ[name] = "ERROR"
+        import torch  # noqa: F401 # reads it
+
+        del os.environ[name]
 
 
 def _check_options(on: str, given: Sequence[str], scripts: Sequence[str], overwrite: bool) -> None:

@@ -213,9 +213,10 @@ def _meeting_errors(plan: LaunchPlan, meeting: Meeting) -> Iterator[None]:
     try:
         yield
     except RendezvousError as error:
-        place = f"{meeting.host}:{meeting.port}"
+        place, fewest = f"{meeting.host}:{meeting.port}", plan.machines.fewest
+        who = f"the {fewest} machines of the run" if fewest > 1 else "this machine and machine 0"
         raise MaskwrightError(
-            f"the {plan.machines.fewest} machines of the run did not meet at {place} "
+            f"{who} did not meet at {place} "
             f"({type(error).__name__}: {' '.join(str(error).split())}); check that all were started with the "
             "same --address and --nodes, that the port is free and open, and what the others said"
         ) from error
