@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from maskwright.core.errors import ConfigError
-from maskwright.jobs.launching import LaunchPlan, Machines
+from maskwright.core.errors import ConfigError, MaskwrightError
+from maskwright.jobs.launching import LaunchPlan, Machines, network
 from maskwright.jobs.launching.network import interface_of, local_address, split_address
 
 # What a worker does is said by the file `plan`: one line for each start, one word for each rank.
@@ -253,9 +253,25 @@ class TestAddress:
         assert local_address("first", 29500, 0) == "first"
         assert local_address("127.0.0.1", 29500, 1) == "127.0.0.1"
         with pytest.raises(
-            ConfigError, match=r"--address names no\.such\.host\.invalid, which cannot be reached"
-        ):
+            MaskwrightError, match=r"--address names no\.such\.host\.invalid, which cannot be reached"
+        ) as caught:
             local_address("no.such.host.invalid", 29500, 1)
+        assert caught.value.exit_code == 1  # a scheduler may try again
+
+    def test_a_name_that_comes_to_exist(self, monkeypatch):
+        """As that of a pod that starts after this one."""
+        asked, know = [], socket.getaddrinfo
+
+        def resolve(host, port, **options):
+            asked.append(host)
+            if len(asked) < 3:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return know("127.0.0.1", port, **options)
+
+        monkeypatch.setattr(network.socket, "getaddrinfo", resolve)
+        monkeypatch.setattr(network, "_AGAIN_SECONDS", 0.01)
+        assert local_address("run-0.run", 29500, 1, patience=60.0) == "127.0.0.1"
+        assert asked == ["run-0.run"] * 3
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux")
     def test_interface(self):

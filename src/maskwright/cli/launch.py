@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -272,14 +273,17 @@ def _launch_here(
         }
         show({"command": shlex.join(command), **numbers, "restarts": plan.restarts}, as_json=json)
         return
+    from ..core.lock import lock_folder
     from ..jobs.launching.local import Meeting, run_workers
     from ..jobs.launching.tied import tied_command
     from ..jobs.outputs import claim_output
 
     if place[0] == 0:  # the others come later, and would take away what this one began
-        claim_output(
-            config, plan.output, resume=resume, overwrite=overwrite, force=plan.force, accept_later=True
-        )
+        there = plan.output.exists()
+        with lock_folder(plan.output) if there else contextlib.nullcontext():
+            claim_output(
+                config, plan.output, resume=resume, overwrite=overwrite, force=plan.force, accept_later=True
+            )
     command = tied_command(["maskwright", *plan.worker_arguments()])
     ending = run_workers(command, plan, Meeting(*place))
     if ending.verdict != "crashed" and ending.told:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..core.config import dump_config
 from ..core.files import write_json, write_text
+from ..core.lock import lock_folder
 from ..core.log import get_logger
 from ..core.machine import describe_machine, library_versions, peak_memory_bytes
 from ..model.heads import MaskedLM
@@ -138,9 +140,26 @@ def run_pretraining(
         world = processes.share_layers(config.parallel.tensor)
         setting = open_setting(config)
         planned = plan_model(setting)
-        world.on_main(claim)
-        agree_on_folder(world, folder)
-        return _run(setting, planned, world, folder, hooks, force)
+        with _held(world, folder, claim):
+            agree_on_folder(world, folder)
+            return _run(setting, planned, world, folder, hooks, force)
+
+
+@contextlib.contextmanager
+def _held(world: World, folder: Path, claim: Callable[[], None]) -> Iterator[None]:
+    """Claim the folder of a run, and let no other run work in it until this one ends."""
+    with contextlib.ExitStack() as stack:
+
+        def hold() -> None:
+            # A new folder is made by the claim: one that is refused leaves none behind.
+            if there := folder.exists():
+                stack.enter_context(lock_folder(folder))
+            claim()
+            if not there:
+                stack.enter_context(lock_folder(folder))
+
+        world.on_main(hold)
+        yield
 
 
 def _run(

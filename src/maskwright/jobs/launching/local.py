@@ -137,7 +137,7 @@ def worker_environment(
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
     if plan.machines.nodes > 1:
-        address = local_address(meeting.host, meeting.port, meeting.node_rank)
+        address = local_address(meeting.host, meeting.port, meeting.node_rank, _MEETING_SECONDS)
         if name := interface_of(address):
             wanted["GLOO_SOCKET_IFNAME"] = name  # which gloo would guess from the machine's name
     # SIGQUIT stays torchrun's: it ends everything at once. The others are ours.

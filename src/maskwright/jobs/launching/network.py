@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, MaskwrightError
+from ...core.log import get_logger
 
 __all__ = ["interface_of", "local_address", "split_address"]
 
+log = get_logger(__name__)
+
+_AGAIN_SECONDS = 1.0
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
 
@@ -28,29 +33,39 @@ def split_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def local_address(host: str, port: int, node_rank: int) -> str:
+def local_address(host: str, port: int, node_rank: int, patience: float = 0.0) -> str:
     """The address under which the other machines reach this one.
 
     Args:
         host: name or address of the first machine.
         port: where it listens.
         node_rank: number of this machine; the first is reached by the name that all were given.
+        patience: seconds in which the name may come to lead somewhere; on a cluster it often
+            begins to exist only when the first machine does.
 
     Raises:
-        ConfigError: the name leads nowhere.
+        MaskwrightError: the name leads nowhere.
     """
     if node_rank == 0:
         return host
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.connect(address)  # chooses a way; a datagram socket sends nothing for it
-            return str(probe.getsockname()[0])
-    except OSError as error:
-        raise ConfigError(
-            f"--address names {host}, which cannot be reached ({error.strerror or error}); check the "
-            "name and the network"
-        ) from error
+    end, told = time.monotonic() + patience, False
+    while True:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(address)  # chooses a way; a datagram socket sends nothing for it
+                return str(probe.getsockname()[0])
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if time.monotonic() >= end:
+                raise MaskwrightError(
+                    f"--address names {host}, which cannot be reached ({reason}); check the name and the "
+                    "network"
+                ) from error
+        if not told:
+            log.warning("%s cannot be reached yet (%s); trying for %.0f s", host, reason, patience)
+            told = True
+        time.sleep(min(_AGAIN_SECONDS, max(0.0, end - time.monotonic())))
 
 
 def interface_of(address: str) -> str | None:
