@@ -9,33 +9,12 @@ from safetensors.torch import load_file, save_file
 from maskwright.core.errors import CheckpointError
 from maskwright.core.keyed import derive_key
 from maskwright.model import encoder
-from maskwright.model.config import EncoderConfig
 from maskwright.model.encoder import initial_weights, initialize
 from maskwright.model.heads import MaskedLM
 from maskwright.model.hf import export_model, load_weights, read_weights
+from tiny_engine import UNEVEN, empty_model, whole_model
 
-SHAPE = EncoderConfig(
-    vocab_size=83,
-    hidden_size=12,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=18,
-    max_position_embeddings=11,
-    next_sentence=True,
-    pooler=True,
-)
 WORDS = "encoder.embeddings.word.weight"
-
-
-def empty_model(shape=SHAPE):
-    with torch.device("meta"):
-        return MaskedLM(shape)
-
-
-def whole_model(seed=5, shape=SHAPE):
-    model = MaskedLM(shape)
-    initialize(model, seed, 0.1)
-    return model
 
 
 def collected(blocks):
@@ -55,14 +34,14 @@ def same(weights, model):
 
 class TestDrawn:
     # Blocks of 16 rows, of 32, and of all.
-    @pytest.mark.parametrize("values", [1, 400, 1 << 22])
+    @pytest.mark.parametrize("values", [1, 700, 1 << 22])
     def test_in_blocks_as_at_once(self, monkeypatch, values):
-        at_once = whole_model()
+        at_once = whole_model(5)
         monkeypatch.setattr(encoder, "_BLOCK_VALUES", values)
         weights, blocks = collected(initial_weights(empty_model(), 5, 0.1))
         assert same(weights, at_once)
-        assert same(weights, whole_model())
-        assert len(blocks[WORDS]) == (6 if values == 1 else 3 if values == 400 else 1)
+        assert same(weights, whole_model(5))
+        assert len(blocks[WORDS]) == (4 if values == 1 else 2 if values == 700 else 1)
 
     @pytest.mark.parametrize("rows", [15, 16, 17, 31, 32, 33, 47, 49, 100])
     @pytest.mark.parametrize("width", [1, 2, 5, 16])
@@ -88,13 +67,13 @@ class TestDrawn:
 class TestRead:
     @pytest.fixture
     def folder(self, tmp_path):
-        export_model(tmp_path, whole_model(), SHAPE)
+        export_model(tmp_path, whole_model(5), UNEVEN)
         return tmp_path
 
     @pytest.mark.parametrize("kind", ["roberta", "bert"])
     def test_as_loaded(self, tmp_path, kind):
-        shape = SHAPE.replace(model_type=kind)
-        export_model(tmp_path, whole_model(shape=shape), shape)
+        shape = UNEVEN.replace(model_type=kind)
+        export_model(tmp_path, whole_model(5, shape), shape)
         loaded = MaskedLM(shape)
         load_weights(loaded, tmp_path)
         read = read_weights(empty_model(shape), tmp_path)

@@ -8,8 +8,7 @@ import torch
 
 from heap import handed_out, watcher
 from maskwright.model.config import MODEL_SIZES, EncoderConfig
-from maskwright.model.encoder import Block, initial_weights, initialize
-from maskwright.model.heads import MaskedLM
+from maskwright.model.encoder import Block, initial_weights
 from maskwright.parallel import fsdp
 from maskwright.parallel.building import fill, materialize, own_part
 from maskwright.parallel.config import ParallelConfig
@@ -18,18 +17,8 @@ from maskwright.parallel.tensor_parallel.share import placement_of
 from maskwright.parallel.world import World
 from maskwright.training.optimizers import OptimizerConfig, optimizer_factory
 from ranks import run_ranks
+from tiny_engine import UNEVEN, empty_model, whole_model
 
-# No number of rows divides by the ranks, but for what ranks that share a layer need.
-SMALL = EncoderConfig(
-    vocab_size=61,
-    hidden_size=20,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=26,
-    max_position_embeddings=19,
-    next_sentence=True,
-    pooler=True,
-)
 # About 100 MB, of which the word table is 31.
 LARGE = EncoderConfig(
     vocab_size=20_001,
@@ -53,20 +42,9 @@ FOUR = {
 }
 
 
-def empty_model(shape):
-    with torch.device("meta"):
-        return MaskedLM(shape)
-
-
-def whole_model(shape):
-    model = MaskedLM(shape)
-    initialize(model, 3, 0.1)
-    return model
-
-
 def make(world, shape, *, whole=False, precision="fp32", factory=None, **options):
     """An engine on a model that is whole at first, or never."""
-    model = whole_model(shape) if whole else empty_model(shape)
+    model = whole_model(3, shape) if whole else empty_model(shape)
     source = None if whole else lambda: initial_weights(empty_model(shape), 3, 0.1)
     factory = factory or optimizer_factory(OptimizerConfig(weight_decay=0.1), shape.num_attention_heads)
     parts = EngineParts(model, factory, "cpu", precision, 1.0, first_weights=source)
@@ -120,11 +98,11 @@ def losses(engine, shape):
 def compare(world, settings):
     told = {}
     for name, options in settings.items():
-        one, other = make(world, SMALL, **options), make(world, SMALL, whole=True, **options)
+        one, other = make(world, UNEVEN, **options), make(world, UNEVEN, whole=True, **options)
         told[name] = {
             "weights": arrays(one.weights()),
             "first": same_bits(bits(one), bits(other)),
-            "losses": (losses(one, SMALL), losses(other, SMALL)),
+            "losses": (losses(one, UNEVEN), losses(other, UNEVEN)),
             "last": same_bits(bits(one), bits(other)),
             "devices": {str(weight.device) for weight in one.model.parameters()},
         }
@@ -153,7 +131,7 @@ def most_bytes(world, **options):
 def two(world):
     told = compare(world, SETTINGS)
     if sys.platform.startswith("linux"):
-        make(world, SMALL)  # what the libraries take for themselves
+        make(world, UNEVEN)  # what the libraries take for themselves
         told["empty"], told["whole"] = most_bytes(world), most_bytes(world, whole=True)
     return told
 
@@ -165,7 +143,7 @@ def told():
 
 def check(found):
     """That ranks found the same, and what one process has."""
-    expected = arrays(whole_model(SMALL).state_dict())
+    expected = arrays(whole_model(3).state_dict())
     weights = found[0]["weights"]
     assert weights.keys() == expected.keys()
     assert all(np.array_equal(weights[name], expected[name]) for name in expected)
@@ -250,15 +228,15 @@ def test_the_largest_shapes_without_memory(fake_ranks, monkeypatch, size, rank, 
 
 
 def test_a_model_has_nothing_but_parameters_to_give_values_to():
-    assert not list(empty_model(SMALL).buffers())
-    model = empty_model(SMALL)
+    assert not list(empty_model().buffers())
+    model = empty_model()
     model.register_buffer("table", torch.empty(3, device="meta"))
     with pytest.raises(AssertionError):
         materialize(model, "cpu")
 
 
 def test_only_what_has_no_memory_gets_some():
-    model = empty_model(SMALL)
+    model = empty_model()
     model.head_norm.weight = torch.nn.Parameter(torch.full((20,), 7.0))
     model.register_buffer("table", torch.arange(3))
     materialize(model, "cpu")
