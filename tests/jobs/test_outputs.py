@@ -5,7 +5,7 @@ import yaml
 
 from maskwright.core.config import Config
 from maskwright.core.errors import ConfigError, OutputExistsError
-from maskwright.jobs.outputs import claim_output, differences
+from maskwright.jobs.outputs import claim_output
 
 
 class Inner(Config):
@@ -91,9 +91,3 @@ def test_work_of_others(tmp_path, flags):
 def test_both(begun):
     with pytest.raises(ConfigError, match="both resume and overwrite were asked for; choose one"):
         claim(begun, resume=True, overwrite=True)
-
-
-def test_differences_of_trees():
-    before = {"a": 1, "b": {"c": [1], "d": None}, "format_version": 1}
-    after = {"a": 1, "b": {"c": [2]}, "e": {}, "format_version": 2}
-    assert differences(before, after) == {"b.c": ([1], [2]), "e": (None, {})}

@@ -9,7 +9,7 @@ import torch
 
 import tiny_world
 from maskwright.core.config import parse_config
-from maskwright.core.errors import Interrupted
+from maskwright.core.errors import Interrupted, MaskwrightError, OutOfReachError
 from maskwright.objectives.mlm import MaskedLMStream
 from maskwright.parallel.world import SOLO
 from maskwright.report import write_report
@@ -106,6 +106,35 @@ def stop_again(world, folder, data):
         return "stopped" if f"at step {before + 4}" in told else told
     finally:
         STOP = before
+
+
+def lose_data(world, folder, data, engine):
+    """Rank 1 cannot read what it needs at one step; how each ended, and with which exit code."""
+    step = MaskedLMStream.next_step
+
+    def failing(self, share_done=0.0):
+        if world.rank == 1 and self.consumed == 10 * STOP:
+            raise OutOfReachError("far://data: cannot be read")
+        return step(self, share_done)
+
+    MaskedLMStream.next_step = failing
+    try:
+        run_pretraining(settings(data, engine), folder)
+    except MaskwrightError as error:
+        return str(error), error.exit_code
+    finally:
+        MaskedLMStream.next_step = step
+
+
+def test_data_that_one_rank_cannot_read_costs_nothing(data_folder, alone, tmp_path):
+    told = run_ranks(2, lose_data, tmp_path, data_folder, "fsdp2")
+    assert told == [
+        (f"rank 1 could not read its data of step {STOP + 1}; start the run again", 1),
+        ("far://data: cannot be read", 1),
+    ]
+    assert go(SOLO, tmp_path, data_folder, "single") == "finished"
+    events = check(tmp_path, alone)
+    assert f"resumed from the checkpoint of step {STOP}" in events
 
 
 @pytest.mark.slow

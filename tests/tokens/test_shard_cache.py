@@ -30,6 +30,7 @@ class Objects:
 
     def __init__(self, folder):
         self.folder, self.ranges, self.damaged, self.short = Path(folder), [], {}, {}
+        self.closed = False
 
     def _path(self, address):
         assert address.startswith(ADDRESS + "/")
@@ -50,6 +51,9 @@ class Objects:
             raise DataError(f"{address}: no such file or folder; check the path")
         data = path.read_bytes()[: self.short.get(path.name)]
         return self._spoilt(path, data[start : start + num_bytes])
+
+    def close(self):
+        self.closed = True
 
     def _spoilt(self, path, data):
         """One bit of a file comes wrong as often as was asked for."""
@@ -398,6 +402,7 @@ def test_blocks_are_fetched_ahead_and_closing_gives_up(far, tmp_path):
     data.tokens(0, 10), data.tokens(5000, 10)
     assert len(far.ranges) == 2
     data.place.close()
+    assert far.closed
     data.expect(np.array([9000]), np.array([10]))
     assert len(far.ranges) == 2
     open_split(far.folder, "train").place.close()  # nothing to do

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from maskwright.core.errors import CheckpointError
+from maskwright.core.errors import CheckpointError, OutOfReachError
 from maskwright.parallel.single import SingleEngine
 from maskwright.training.checkpoint_config import CheckpointConfig
 from maskwright.training.checkpoints import Checkpoints
@@ -15,6 +15,7 @@ from maskwright.training.loop import train
 from maskwright.training.parts import Parts, Plan
 from maskwright.training.schedules import Schedule, ScheduleConfig
 from maskwright.training.spikes import SpikeConfig, SpikeGuard
+from maskwright.training.watch import Watch
 
 COUNTS = {"eligible": 20, "expected_targets": 3.0, "mask_variance": 2.5, "real_tokens": 4}
 
@@ -33,10 +34,12 @@ class Numbers:
 class Stream:
     """Step `i` has the inputs `seed + i` and 1, in two micro-batches."""
 
-    def __init__(self, seed=0):
-        self.seed, self.consumed, self.shares = seed, 0, []
+    def __init__(self, seed=0, away_at=None):
+        self.seed, self.consumed, self.shares, self.away_at = seed, 0, [], away_at
 
     def next_step(self, share_done):
+        if self.consumed + 1 == self.away_at:
+            raise OutOfReachError("far://data: cannot be read")
         self.consumed += 1
         self.shares.append(share_done)
         values = torch.tensor([float(self.seed + self.consumed), 1.0])
@@ -105,6 +108,9 @@ def run(
     spikes=None,
     schedule=None,
     precision="fp32",
+    away_at=None,
+    finish=lambda result: result,
+    watch=None,
     **plan,
 ):
     torch.manual_seed(0)
@@ -115,13 +121,15 @@ def run(
 
     engine = SingleEngine(model, make, "cpu", precision, 1.0)
     parts = Parts(
-        stream=Stream(seed),
+        stream=Stream(seed, away_at),
         objective=goal,
         engine=engine,
         checkpoints=Checkpoints(folder / "checkpoints", CheckpointConfig(keep=keep), {}),
         evaluate=evaluate,
         hooks=[hook] if hook else [],
         spikes=SpikeGuard(spikes or SpikeConfig(policy="off")),
+        finish=finish,
+        watch=watch or Watch(),
     )
     settings = {"evaluate_every": 4, "checkpoint_every": 3, "log_every": 2, **plan}
     shape = schedule or ScheduleConfig(name="linear", warmup_share=0)

@@ -7,7 +7,14 @@ import pytest
 
 from maskwright.core.errors import StorageError
 from maskwright.parallel.world import SOLO, World
-from maskwright.training.agreement import agree_on_folder, agree_on_reason, agree_on_size, signal_name
+from maskwright.training.agreement import (
+    DataAwayError,
+    agree_on_folder,
+    agree_on_reason,
+    agree_on_size,
+    report_missing_data,
+    signal_name,
+)
 from ranks import run_ranks
 
 
@@ -60,6 +67,16 @@ def test_ranks_that_share_layers_count_once():
         Others([[0.0, 2.0], [0.0, 5.0], [0.0, 5.0]], tensor=2), {"loss": 2.0}, None
     )
     assert (sums, reason) == ({"loss": 7.0}, None)
+
+
+def test_a_process_without_data_ends_the_step_of_all():
+    with pytest.raises(DataAwayError, match=r"^rank 2 could not read its data$") as found:
+        agree_on_size(Others([[1.0, 4.0], [-1.0, 0.0]]), [Batch({"loss": 4})], None, equally_many=True)
+    assert found.value.rank == 2
+    with pytest.raises(DataAwayError, match="rank 0 could"):
+        report_missing_data(Others([[1.0, 4.0, 1.0], [-1.0, 0.0, 0.0]]), 2)
+    with pytest.raises(DataAwayError, match="rank 0 could"):
+        report_missing_data(SOLO, 1)
 
 
 def test_a_signal_of_one_is_a_signal_for_all():

@@ -333,3 +333,35 @@ def test_a_rank_that_leaves_while_saving_does_not_hold_the_others(tmp_path):
     assert alone.load_newest().step == 1
     alone.save(2, whole(2), PROGRESS)
     assert names(alone.folder) == ["step-00000001", "step-00000002"]
+
+
+def fetch_together(world, folder):
+    """Files that each rank brought back, and the step that was found."""
+    config = CheckpointConfig(upload=str(folder / "copies"), asynchronous=False, every_steps=1)
+    checkpoints = Checkpoints(folder / "checkpoints", config, {}, world)
+    checkpoints.save(4, whole(1), PROGRESS)
+    checkpoints.close()
+    world.wait()
+    if world.is_main:
+        shutil.rmtree(folder / "checkpoints")
+    world.wait()
+    copies, got = checkpoints._uploads.copies, []
+    fetch = copies._get
+
+    def get(step, folder, name, moved):
+        got.append(name)
+        fetch(step, folder, name, moved)
+
+    copies._get = get
+    found = checkpoints.load_newest()
+    same = all(torch.equal(value, found.tensors["model"][name]) for name, value in whole(1)["model"].items())
+    return found.step, same, got
+
+
+def test_ranks_fetch_copies_in_shares(tmp_path):
+    results = run_ranks(3, fetch_together, tmp_path)
+    assert [result[:2] for result in results] == [(4, True)] * 3
+    got = [name for *_, names in results for name in names]
+    assert sorted(got) == [".metadata", "__0_0.distcp", "__1_0.distcp", "__2_0.distcp"]
+    assert all(names for *_, names in results)
+    assert names(tmp_path / "checkpoints") == ["step-00000004"]

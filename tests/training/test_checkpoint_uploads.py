@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+import signal
 import threading
 
 import pytest
@@ -10,6 +12,7 @@ from checkpoint_parts import PROGRESS, make, names, state
 from maskwright.core.errors import Interrupted, StorageError
 from maskwright.training.checkpoint_config import CheckpointConfig
 from maskwright.training.checkpoints import Checkpoints, store, uploads
+from maskwright.training.signals import stop_on_signals
 from ranks import run_ranks
 
 
@@ -212,13 +215,29 @@ def test_a_run_that_fails_does_not_wait_for_copies(tmp_path, error, copied):
 
 
 def test_a_signal_leaves_less_time(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(store, "_HURRY_SECONDS", 0.2)
+    monkeypatch.setattr(store, "HURRY_SECONDS", 0.2)
     checkpoints, gate = make_slow(tmp_path)
     save(checkpoints, 1)
     gate.wait_until_asked()
     thread = checkpoints._uploads._thread
     with pytest.raises(Interrupted), contextlib.closing(checkpoints):
         raise Interrupted("SIGTERM")
+    assert caplog.messages[-1].endswith("not copied: steps 1; the checkpoints here are whole")
+    gate.open.set()
+    thread.join(60)
+    assert gate.copies.steps() == []
+
+
+def test_a_signal_while_the_end_waits_leaves_less_time_too(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(uploads, "HURRY_SECONDS", 0.2)
+    checkpoints, gate = make_slow(tmp_path)
+    save(checkpoints, 1)
+    gate.wait_until_asked()
+    thread = checkpoints._uploads._thread
+    with stop_on_signals():
+        closing = threading.Timer(0, os.kill, (os.getpid(), signal.SIGTERM))
+        closing.start()
+        checkpoints.close()
     assert caplog.messages[-1].endswith("not copied: steps 1; the checkpoints here are whole")
     gate.open.set()
     thread.join(60)

@@ -1,14 +1,17 @@
 """The loop with the smallest parts there are: records, checkpoints, stops, a full disk."""
 
+import os
 import signal
 
 import pytest
 import torch
-from loop_parts import Broken, Hook, run, stop_at
+from loop_parts import Broken, Hook, Stream, run, stop_at
 
-from maskwright.core.errors import CheckpointError, Interrupted, StorageError
+from maskwright.core.errors import CheckpointError, Interrupted, OutOfReachError, StorageError
 from maskwright.training.checkpoint_config import CheckpointConfig
 from maskwright.training.checkpoints import Checkpoints
+from maskwright.training.signals import asked_to_stop
+from maskwright.training.watch import Watch
 
 
 def test_when_it_records_evaluates_and_saves(tmp_path):
@@ -158,3 +161,69 @@ def test_a_full_disk_where_a_checkpoint_is_needed(tmp_path, full_disk, hook):
 def test_the_stream_is_told_how_much_is_done(tmp_path):
     _, _, parts = run(tmp_path, steps=5)
     assert parts.stream.shares == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+
+
+@pytest.mark.parametrize("away_at", [2, 4, 5])
+def test_data_out_of_reach_saves_what_was_done(tmp_path, away_at):
+    _, expected, _ = run(tmp_path / "whole")
+    hook = Hook()
+    with pytest.raises(OutOfReachError, match="far://data: cannot be read"):
+        run(tmp_path / "cut", hook=hook, away_at=away_at)
+    assert hook.messages() == ["stopped after saving a checkpoint: far://data: cannot be read"]
+    again = Hook()
+    result, weight, _ = run(tmp_path / "cut", hook=again)
+    assert again.messages() == [f"resumed from the checkpoint of step {away_at - 1}"]
+    assert torch.equal(weight, expected)
+    assert result["tokens_seen"] == 120
+
+
+def test_data_out_of_reach_before_anything_was_done_saves_nothing(tmp_path):
+    with pytest.raises(OutOfReachError):
+        run(tmp_path, away_at=1)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_signal_while_data_is_out_of_reach_is_obeyed(tmp_path, monkeypatch):
+    honest = Stream.next_step
+
+    def next_step(self, share_done):
+        if self.consumed == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return honest(self, share_done)
+
+    monkeypatch.setattr(Stream, "next_step", next_step)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 4 of 10; a checkpoint was saved"):
+        run(tmp_path, away_at=5)
+
+
+def test_what_comes_after_training_is_watched_and_not_held_up_by_signals(tmp_path):
+    class Remembering(Watch):
+        def __init__(self):
+            self.told = []
+
+        def phase(self, name):
+            self.told.append(name)
+
+        def failed(self, error):
+            self.told.append(str(error))
+            return ValueError("told")
+
+        def close(self):
+            self.told.append("closed")
+
+    def finish(result):
+        assert hook.closed == 1
+        assert not asked_to_stop()
+        watch.told.append(result["step"])
+        return {"made": "of it"}
+
+    hook, watch = Hook(stop_at(10)), Remembering()
+    assert run(tmp_path, hook=hook, finish=finish, watch=watch)[0] == {"made": "of it"}
+    assert watch.told[-3:] == ["finishing", 10, "closed"]
+
+    def fail(result):
+        raise KeyError("made")
+
+    with pytest.raises(ValueError, match="told"):
+        run(tmp_path, finish=fail, watch=watch)
+    assert watch.told[-3:] == ["finishing", "'made'", "closed"]

@@ -157,6 +157,51 @@ def test_other_settings_are_refused_by_name(values, pretrained, override, said):
     assert tiny_world.files_of(pretrained) == before
 
 
+def test_an_address_for_copies_is_for_one_run(values, data_folder, tmp_path, caplog):
+    """A run with an empty disk goes on from its copies; another one neither takes nor replaces them."""
+    values = {**values, "steps": 16, "checkpoint": {"every_steps": 8, "upload": str(tmp_path / "copies")}}
+    maskwright.pretrain(values, output=tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=r"copies: holds checkpoints, the newest of step 16, but this run is"
+    ):
+        maskwright.pretrain(values, output=tmp_path / "new")
+    with pytest.raises(ConfigError, match=r"the newest of step 16, but this run is a new one; add --resume"):
+        maskwright.pretrain(values, output=tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "export").is_dir()
+    with pytest.raises(
+        ConfigError,
+        match=r"copies: holds checkpoints of another run, .* \(optimizer\.lr was 0\.003, now 0\.1\)",
+    ):
+        maskwright.pretrain(values, "optimizer.lr=0.1", output=tmp_path / "new", resume=True)
+    other = shutil.copytree(data_folder, tmp_path / "data")
+    manifest = json.loads((other / "manifest.json").read_text())
+    maskwright.prepare(
+        {**tiny_world.prepare_values(tiny_world.write_corpus(tmp_path / "other.jsonl", seed=3))},
+        output=other,
+        overwrite=True,
+    )
+    assert json.loads((other / "manifest.json").read_text()) != manifest
+    with pytest.raises(ConfigError, match=r"holds checkpoints of another run, .*\(the data had fingerprint "):
+        maskwright.pretrain(values, f"data={other}", output=tmp_path / "new", resume=True)
+    assert not (tmp_path / "new" / "checkpoints").exists()
+    maskwright.pretrain(values, output=tmp_path / "new", resume=True)
+    events = [record["message"] for record in records(tmp_path / "new", "event")]
+    assert "resumed from the checkpoint of step 16" in events
+    assert_equal_weights(tmp_path / "new", tmp_path / "run")
+    caplog.clear()
+    maskwright.pretrain(
+        values, "optimizer.lr=0.1", "steps=24", output=tmp_path / "forced", resume=True, force=True
+    )
+    told = [
+        m
+        for m in caplog.messages
+        if m.startswith("copies of checkpoints of other settings or data, as forced")
+    ]
+    assert len(told) == 1
+    assert "optimizer.lr was 0.003, now 0.1; steps was 16, now 24" in told[0]
+    assert len(records(tmp_path / "forced", "evaluation")) == 1
+
+
 def test_data_may_move(values, pretrained, data_folder, tmp_path):
     folder = shutil.copytree(pretrained, tmp_path / "run")
     moved = shutil.copytree(data_folder, tmp_path / "moved")

@@ -1,17 +1,21 @@
 """Data folders opened by address: on this machine, in memory, and where something is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import maskwright
 import tiny_world
 from flaky_files import FlakyFiles, flaky_storage
-from maskwright.core.errors import DataError, ShardError
+from maskwright.core.errors import DataError, OutOfReachError, ShardError
 from maskwright.corpus.remote import Retry
 from maskwright.tokens.cache_config import CacheConfig
 from maskwright.tokens.shards import open_split
 from maskwright.tokens.tokenizer import Tokenizer
-from maskwright.training.remote_data import ObjectReader, open_data
+from maskwright.training import remote_data
+from maskwright.training.remote_data import ObjectReader, open_data, patient_retry
+from maskwright.training.signals import stop_on_signals
 
 
 @pytest.fixture
@@ -60,6 +64,88 @@ def test_what_breaks_off_is_tried_again_and_what_is_refused_is_not(storage):
     with pytest.raises(DataError, match="the storage refuses it"):
         reader.read(address, may_miss=True)
     assert pauses == [1.0, 2.0]
+
+
+class Clock:
+    """Time that goes on while somebody waits."""
+
+    def __init__(self):
+        self.now, self.slept = 0.0, []
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def retry(self, patience_seconds, **settings):
+        retry = patient_retry(patience_seconds, **settings)
+        return replace(retry, sleep=self.sleep, clock=lambda: self.now)
+
+
+def test_a_run_waits_for_its_storage_and_no_longer(storage):
+    clock = Clock()
+    reader = ObjectReader(clock.retry(100.0))
+    address = "flaky://bucket/data/manifest.json"
+    FlakyFiles.troubles += [OSError("the cable")] * 7
+    assert reader.read_range(address, 5, 20) == storage.cat_file("/bucket/data/manifest.json")[5:25]
+    assert clock.now == 1 + 2 + 4 + 8 + 16 + 30 + 30
+    assert max(clock.slept) <= 1.0  # so that a signal is heard
+    FlakyFiles.troubles += [OSError("the cable")] * 20
+    with pytest.raises(
+        OutOfReachError, match=r"manifest\.json at byte 5: cannot be read \(the cable\), tried 8"
+    ):
+        reader.read_range(address, 5, 20)
+    assert clock.now <= 91 + 100.0
+
+
+@pytest.mark.parametrize("why", ["a signal", "closed"])
+def test_nobody_waits_for_a_storage_who_shall_end(storage, why):
+    clock, closed = Clock(), []
+    reader = ObjectReader(clock.retry(1000.0, closed=lambda: bool(closed)))
+    FlakyFiles.troubles += [OSError("the cable")] * 20
+    with stop_on_signals() as request:
+
+        def sleep(seconds):
+            Clock.sleep(clock, seconds)
+            if clock.now == 5:
+                request.reason = "SIGTERM" if why == "a signal" else None
+                closed.extend([why] * (why == "closed"))
+
+        reader.retry = replace(reader.retry, sleep=sleep)
+        with pytest.raises(OutOfReachError, match="tried 3 times"):
+            reader.read("flaky://bucket/data/manifest.json")
+    assert clock.now == 5
+
+
+def test_an_object_that_is_too_short_is_not_waited_for(storage):
+    clock = Clock()
+    size = storage.size("/bucket/data/manifest.json")
+    with pytest.raises(DataError, match=r"ended before the end of the file\), tried 6 times") as found:
+        ObjectReader(clock.retry(10_000.0)).read_range("flaky://bucket/data/manifest.json", size, 1)
+    assert found.value.exit_code == 2
+
+
+def test_a_run_is_patient_with_its_data_and_its_reader_is_closed(storage, tmp_path):
+    place = open_data("flaky://bucket/data", CacheConfig(folder=str(tmp_path)), patience_seconds=7.0)
+    reader = place.files._reader
+    assert (reader.retry.patience_seconds, reader.retry.error) == (7.0, OutOfReachError)
+    assert not reader.retry.hurried()
+    place.close()
+    assert reader.retry.hurried()
+
+
+def test_small_files_that_are_out_of_reach_are_not_taken_for_missing(storage, tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(remote_data, "patient_retry", lambda seconds, closed: clock.retry(seconds))
+    honest = ObjectReader.read
+
+    def read(self, address, *, may_miss=False):
+        if address.endswith("audit.json"):
+            FlakyFiles.troubles += [OSError("the cable")] * 9
+        return honest(self, address, may_miss=may_miss)
+
+    monkeypatch.setattr(ObjectReader, "read", read)
+    with pytest.raises(OutOfReachError, match=r"audit\.json"):
+        open_data("flaky://bucket/data", CacheConfig(folder=str(tmp_path)), patience_seconds=20.0)
 
 
 def test_what_is_missing(storage, tmp_path):

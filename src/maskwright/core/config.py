@@ -22,7 +22,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from .errors import ConfigError
 from .files import read_bytes
 
-__all__ = ["Config", "apply_overrides", "dump_config", "nearest_name", "parse_config", "read_yaml"]
+__all__ = [
+    "Config",
+    "apply_overrides",
+    "dump_config",
+    "load_yaml",
+    "nearest_name",
+    "parse_config",
+    "read_yaml",
+]
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 VERSION_KEY = "format_version"
@@ -88,15 +96,27 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         DataError: the file cannot be read.
         ConfigError: it is not YAML, or not a mapping; the message has the line.
     """
-    data = read_bytes(path)
+    return load_yaml(read_bytes(path), str(path))
+
+
+def load_yaml(content: bytes, place: str) -> dict[str, Any]:
+    """Read a YAML mapping that is in memory.
+
+    Args:
+        content: UTF-8.
+        place: where it comes from, for messages.
+
+    Raises:
+        ConfigError: it is not YAML, or not a mapping; the message has the line.
+    """
     try:
-        value = _copy_tree(yaml.load(data.decode(), _Loader))
+        value = _copy_tree(yaml.load(content.decode(), _Loader))
     except _YAML_FAULTS as error:
-        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
+        raise ConfigError(f"{place}: is not valid YAML ({' '.join(str(error).split())})") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: holds a {type(value).__name__}, expected a mapping of keys")
+        raise ConfigError(f"{place}: holds a {type(value).__name__}, expected a mapping of keys")
     return value
 
 

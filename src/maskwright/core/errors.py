@@ -4,6 +4,7 @@
     ├── UserError (ValueError)       exit 2   the input can be mended by the person who gave it
     │   ├── ConfigError                       a recipe, a key, a value, a command line
     │   ├── DataError                         text, labels, files that hold them
+    │   │   └── OutOfReachError      exit 1   a storage that a run needs does not answer; it may pass
     │   ├── ShardError                        token shards and their manifest
     │   ├── TokenizerError                    vocabulary files, or a vocabulary that does not fit
     │   ├── CheckpointError                   a checkpoint or an exported model folder
@@ -25,6 +26,7 @@ __all__ = [
     "Interrupted",
     "MaskwrightError",
     "MissingDependencyError",
+    "OutOfReachError",
     "OutputExistsError",
     "ShardError",
     "StorageError",
@@ -51,6 +53,15 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """Input text or labels that cannot be read or used."""
+
+
+class OutOfReachError(DataError):
+    """A storage far away did not answer for as long as a run waits; nothing is wrong with what was given.
+
+    Starting the same command again goes on, which launchers and schedulers do by themselves.
+    """
+
+    exit_code = 1
 
 
 class ShardError(UserError):

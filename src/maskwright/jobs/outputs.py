@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ..core.config import VERSION_KEY, Config, dump_config, parse_config, read_yaml
+from ..core.changes import changed_settings
+from ..core.config import Config, dump_config, parse_config, read_yaml
 from ..core.errors import ConfigError, OutputExistsError
 from ..core.files import LOCK_NAME, TEMPORARY_MARK, prepare_output, storage_errors, write_text
 from ..core.log import get_logger
 
-__all__ = ["claim_output", "differences"]
+__all__ = ["claim_output"]
 
 log = get_logger(__name__)
 
 CONFIG_NAME = "config.yaml"
-
-# What may change when a run goes on: how often it is looked at and saved, how it is cut into
-# micro-batches, and where its files lie. None of it changes the result.
-_FREE = frozenset(
-    {
-        "log_every_steps",
-        "evaluation.every_steps",
-        "evaluate_every_epochs",
-        "keep_checkpoints",
-        "activation_checkpointing",
-        "compile",
-        "batch.micro_sequences",
-        "micro_batch_size",
-        "device",
-        "data",  # a checkpoint knows the fingerprint of its data
-        "tokens_per_shard",
-        "tracking.trackers",
-        "tracking.project",
-        "tracking.name",
-        "guards.level",
-        "guards.accumulation",
-        "profile.steps",
-        "profile.first",
-    }
-)
-# Nor do these parts: over how many processes it is spread, what of it is kept, and how data is fetched.
-_FREE_PARTS = ("parallel.", "checkpoint.", "cache.")
 
 
 def claim_output(
@@ -80,13 +52,7 @@ def claim_output(
             "choose another output"
         )
     if resume and begun:
-        before = parse_config(type(config), read_yaml(path), str(path))
-        found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
-        changed = [
-            f"{name} was {old!r}, now {new!r}"
-            for name, (old, new) in found.items()
-            if name not in _FREE and not name.startswith(_FREE_PARTS)
-        ]
+        changed = changed_settings(parse_config(type(config), read_yaml(path), str(path)), config)
         if changed and force:
             log.warning("%s: goes on with other settings, as forced: %s", folder, "; ".join(changed))
         elif changed:
@@ -106,17 +72,3 @@ def _holds_work(folder: Path) -> bool:
         # What a launcher wrote of its workers is no work.
         names = [path.name for path in files if path.relative_to(folder).parts[0] != "logs"]
     return any(name not in (CONFIG_NAME, LOCK_NAME) and TEMPORARY_MARK not in name for name in names)
-
-
-def differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    """Where two nested mappings differ: dotted key to both values."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted({*before, *after} - {VERSION_KEY}):
-        old, new = before.get(name), after.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found |= differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found[prefix + name] = (old, new)
-    return found

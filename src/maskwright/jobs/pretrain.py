@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..report import write_report
+from ..training.checkpoints import refuse_used_address
 from ..training.pretrain_config import PretrainConfig
+from ..training.pretrain_setting import open_place
 from ..training.pretraining import run_pretraining
-from ..training.remote_data import open_data
 from .outputs import claim_output
 
 __all__ = ["pretrain_model"]
@@ -40,6 +41,8 @@ def pretrain_model(
     """
 
     def claim() -> None:
+        if not resume:
+            refuse_used_address(config.checkpoint.upload)
         claim_output(config, folder, resume=resume, overwrite=overwrite, force=force, accept_later=True)
 
     summary = run_pretraining(config, folder, claim=claim, force=force)
@@ -49,7 +52,7 @@ def pretrain_model(
     write_report(
         folder / "report.html",
         folder.name,
-        data=open_data(config.data, config.cache).path,
+        data=open_place(config).path,
         pretrain=folder,
         command=command,
     )

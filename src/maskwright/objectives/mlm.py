@@ -196,7 +196,7 @@ class MaskedLMStream:
         self.samples, self.masker, self.sizes, self.attention = samples, masker, sizes, attention
         self.next_sentence = next_sentence
         self.rank, self.world_size, self.force = rank, world_size, force
-        self.consumed = 0
+        self.consumed = self._before = 0
         self._ahead = Lookahead(samples.data.place.steps_told, self._reads, samples.expect)
 
     def next_step(self, share_done: float = 0.0) -> list[MaskedBatch]:
@@ -210,8 +210,13 @@ class MaskedLMStream:
         rate = self.masker.config.rate_at(share_done)
         pieces = self.sizes.micro_batches(self.consumed, count, self.rank, self.world_size)
         batches = [self.batch(first, size, rate) for first, size in pieces]
+        self._before = self.consumed
         self.consumed += count
         return batches
+
+    def undo_step(self) -> None:
+        """Go back before the step that was read last, as it is not done."""
+        self.consumed = self._before
 
     def batch(self, first: int, count: int, rate: float | None = None) -> MaskedBatch:
         """Any samples of the run as a micro-batch."""
@@ -265,7 +270,7 @@ class MaskedLMStream:
                     f"{found}; resume with what the run began with, add --force, or start a new run"
                 )
             log.warning("%s; going on from sample %s, as forced", found, state["consumed"])
-        self.consumed = int(state["consumed"])
+        self.consumed = self._before = int(state["consumed"])
 
 
 def fixed_batches(

@@ -22,6 +22,7 @@ from ..core.errors import ConfigError, MaskwrightError
 
 __all__ = ["SOLO", "World", "describe_launch", "open_world", "require_one_process"]
 
+_PATIENCE = timedelta(days=1)
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -141,6 +142,15 @@ class World:
         failure = self.from_main(failure)
         if failure is not None:
             raise failure
+
+    def patient(self) -> World:
+        """The same processes, who wait for each other as long as it takes; one that is gone is noticed.
+
+        All call this at the same time, as it makes a group of their own.
+        """
+        if self.group is None:
+            return self
+        return replace(self, group=dist.new_group(backend="gloo", timeout=_PATIENCE))
 
     def wait(self) -> None:
         """Wait until every rank is here."""

@@ -48,6 +48,10 @@ class RemoteReader(Protocol):
         """Some bytes of an object; fewer where it ends."""
         ...
 
+    def close(self) -> None:
+        """Nothing is read any more: what waits for a storage gives up."""
+        ...
+
 
 class RemoteColumn:
     """A file of numbers on object storage, read by slices.
@@ -177,6 +181,7 @@ class RemoteFiles:
     def close(self) -> None:
         """Give up what is not fetched yet."""
         self._closed = True
+        self._reader.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _blocks_of(self, parts: Sequence[ByteRange]) -> Iterator[tuple[FileEntry, int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..core.errors import DataError, ShardError
+from ..core.errors import DataError, OutOfReachError, ShardError
 from ..core.files import is_remote, write_bytes
 from ..core.fingerprint import sha256_bytes
 from ..core.log import get_logger
@@ -74,6 +74,8 @@ def _fetch_small(address: str, path: Path, manifest: Manifest, reader: RemoteRea
     for name in _OPTIONAL:
         try:
             content = reader.read(f"{address}/{name}", may_miss=True)
+        except OutOfReachError:
+            raise
         except DataError as error:  # some storages refuse what does not exist to whoever may not list it
             log.warning("%s; going on without it", error)
             continue

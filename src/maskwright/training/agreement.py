@@ -21,10 +21,32 @@ from ..core.errors import StorageError
 from ..core.files import TEMPORARY_MARK, write_text
 from ..parallel.world import World
 
-__all__ = ["StepSize", "agree_on_folder", "agree_on_reason", "agree_on_size", "signal_name"]
+__all__ = [
+    "DataAwayError",
+    "StepSize",
+    "agree_on_folder",
+    "agree_on_reason",
+    "agree_on_size",
+    "report_missing_data",
+    "signal_name",
+]
 
 # A network file system may show a new file some seconds late.
 _LOOKS, _SECONDS_BETWEEN_LOOKS = 20, 0.5
+# What a process says in place of the number of its micro-batches.
+_NO_DATA = -1.0
+
+
+class DataAwayError(Exception):
+    """A process could not read what it needs for this step, so there is none.
+
+    Args:
+        rank: its number.
+    """
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(f"rank {rank} could not read its data")
+        self.rank = rank
 
 
 @dataclass(frozen=True)
@@ -50,6 +72,9 @@ def agree_on_size(
         batches: micro-batches of this process; none where there are fewer samples than processes.
         filler: makes a micro-batch that counts nothing; needed with several processes.
         equally_many: whether each process must compute the same number; otherwise at least one.
+
+    Raises:
+        DataAwayError: a process reported that it has no data.
     """
     mine = list(batches)
     if not mine:
@@ -58,6 +83,7 @@ def agree_on_size(
     names = sorted(mine[0].targets)
     counts = [sum(batch.targets[name] for batch in mine) for name in names]
     rows = world.exchange([len(mine), *counts])
+    _all_have_data(rows)
     totals = {
         name: max(1, int(sum(rows[rank][1 + index] for rank in world.leaders)))
         for index, name in enumerate(names)
@@ -67,6 +93,25 @@ def agree_on_size(
         assert filler is not None
         mine.append(filler())
     return StepSize(totals, mine)
+
+
+def report_missing_data(world: World, num_losses: int) -> None:
+    """Say, while others agree on the size of a step, that this process cannot take part.
+
+    Args:
+        world: the processes.
+        num_losses: how many losses the others count targets of.
+
+    Raises:
+        DataAwayError: always, of the first process that has no data.
+    """
+    _all_have_data(world.exchange([_NO_DATA, *[0.0] * num_losses]))
+
+
+def _all_have_data(rows: Sequence[Sequence[float]]) -> None:
+    for rank, row in enumerate(rows):
+        if row[0] == _NO_DATA:
+            raise DataAwayError(rank)
 
 
 def agree_on_reason(

@@ -27,8 +27,8 @@ class CheckpointConfig(Config):
         None,
         min_length=1,
         description="folder or fsspec address (s3://...) that checkpoints are copied to behind the training, "
-        "the newest first; nothing is removed there; a run without a whole checkpoint of its own goes on "
-        "from the newest there",
+        "the newest first, for this run alone; nothing is removed there; with --resume a run without a whole "
+        "checkpoint of its own goes on from the newest there",
     )
 
     @model_validator(mode="after")

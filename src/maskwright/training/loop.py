@@ -7,20 +7,22 @@ step, so any split of a step gives the same gradient.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from ..core.errors import ConfigError, Interrupted, StorageError, UserError
+from ..core.errors import ConfigError, Interrupted, OutOfReachError, StorageError, UserError
 from ..parallel.engine import StepOutcome
-from .agreement import agree_on_reason, agree_on_size
+from .agreement import DataAwayError, StepSize, agree_on_reason, agree_on_size, report_missing_data
 from .hooks import Record, memory_fields
 from .parts import MicroBatch, Parts, Plan
 from .records import Window
 from .signals import StopRequest, stop_on_signals
 from .spikes import MicroLoss
+from .watch import WorkerLost
 
 __all__ = ["train"]
 
@@ -48,22 +50,34 @@ def train(parts: Parts, plan: Plan) -> Record:
         plan: how long.
 
     Returns:
-        The last evaluation, with `seconds` and `tokens_seen` of the whole run.
+        What `parts.finish` makes of the last evaluation, with `seconds` and `tokens_seen` of the whole run.
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint was written first.
         UserError: the run has diverged, or the checkpoint does not fit.
     """
-    with stop_on_signals() as request:
-        try:
-            return _Run(parts, plan, request).finish()
-        except Exception as error:
-            raise parts.watch.failed(error) from error.__cause__
-        finally:
-            parts.checkpoints.close()
-            parts.watch.close()
-            for hook in parts.hooks:
-                hook.close()
+    try:
+        with stop_on_signals() as request:
+            try:
+                result = _Run(parts, plan, request).finish()
+            except Exception as error:
+                raise parts.watch.failed(error) from error.__cause__
+            finally:
+                parts.checkpoints.close()
+                for hook in parts.hooks:
+                    hook.close()
+        return _finish(parts, result)
+    finally:
+        parts.watch.close()
+
+
+def _finish(parts: Parts, result: Record) -> Record:
+    """Do what comes after training. Everything is saved, so a signal ends it at once."""
+    parts.watch.phase("finishing")
+    try:
+        return parts.finish(result)
+    except Exception as error:
+        raise parts.watch.failed(error) from error.__cause__
 
 
 class _Run:
@@ -73,6 +87,7 @@ class _Run:
         self.asked_to_stop: str | None = None
         self.progress, self.window = _Progress(), Window()
         self.last_evaluation: Record = {}
+        self.num_losses: int | None = None
         self.saved_step, self.last_loss, self.busy_since = 0, math.nan, time.process_time()
         self._resume()
         if self.world.is_main:
@@ -143,12 +158,13 @@ class _Run:
     def _step(self, share: float) -> None:
         started = time.perf_counter()
         self.parts.watch.begin(self.progress.step + 1)
-        batches = self.parts.stream.next_step(share)
+        batches = self._read(share)
         loaded = time.perf_counter()
         self.parts.watch.phase("computing")
+        size = self._agree_on_size(batches)
         self.progress.step += 1
         rate = self.plan.schedule.rate(self.progress.step, self.progress.spent)
-        outcome = self._compute(batches, rate)
+        outcome = self._compute(batches, size, rate)
         elapsed = time.perf_counter() - started
         self.progress.seconds += elapsed
         self.window.seconds += elapsed
@@ -162,10 +178,30 @@ class _Run:
         for message in [*([told] if told else ()), *self.parts.checkpoints.poll()]:
             self._event(message)
 
-    def _compute(self, batches: Sequence[MicroBatch], rate: float) -> StepOutcome:
+    def _read(self, share: float) -> Sequence[MicroBatch]:
+        try:
+            return self.parts.stream.next_step(share)
+        except OutOfReachError as error:
+            if self.num_losses is None:
+                raise  # nothing was done in this start that could be lost
+            with contextlib.suppress(DataAwayError):
+                report_missing_data(self.world, self.num_losses)
+            self._leave_without_data(error)
+
+    def _agree_on_size(self, batches: Sequence[MicroBatch]) -> StepSize:
+        equally_many = self.parts.engine.equal_micro_batches
+        try:
+            size = agree_on_size(self.world, batches, self.parts.filler, equally_many=equally_many)
+        except DataAwayError as error:
+            self.parts.stream.undo_step()
+            lost = WorkerLost(f"{error} of step {self.progress.step + 1}; start the run again")
+            self._leave_without_data(lost)
+        self.num_losses = len(size.totals)
+        return size
+
+    def _compute(self, batches: Sequence[MicroBatch], size: StepSize, rate: float) -> StepOutcome:
         """Gradients of all micro-batches, and the step, unless the guard or the engine refuses it."""
         engine, found = self.parts.engine, []
-        size = agree_on_size(self.world, batches, self.parts.filler, equally_many=engine.equal_micro_batches)
         for number, batch in enumerate(size.batches, start=1):
             sums = engine.forward_backward(
                 self.parts.objective, batch, size.totals, last=number == len(size.batches)
@@ -247,14 +283,26 @@ class _Run:
                 raise
             self._event(f"WARNING: no checkpoint was saved: {error}")
 
-    def _stop(self) -> None:
-        if self.saved_step != self.progress.step or self.parts.checkpoints.finish():
-            self._save(required=True)
+    def _leave_without_data(self, error: Exception) -> NoReturn:
+        """Save what was done so far, which all processes do when one of them has no data, and end."""
+        _, self.asked_to_stop = agree_on_reason(self.world, {}, self.request.reason)
+        if self._reason_to_stop():
+            self._stop()
+        self._save_now()
+        self._event(f"stopped after saving a checkpoint: {error}")
+        raise error
+
+    def _stop(self) -> NoReturn:
+        self._save_now()
         reason = self._reason_to_stop()
         self._event(f"stopped by {reason} after saving a checkpoint")
         raise Interrupted(
             f"stopped by {reason} at step {self.progress.step}{self._of_all()}; a checkpoint was saved"
         )
+
+    def _save_now(self) -> None:
+        if self.saved_step != self.progress.step or self.parts.checkpoints.finish():
+            self._save(required=True)
 
     def _of_all(self) -> str:
         schedule = self.plan.schedule

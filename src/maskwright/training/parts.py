@@ -43,6 +43,9 @@ class Stream(Protocol):
     def next_step(self, share_done: float) -> Sequence[Any]:
         """Micro-batches of the next optimiser step, when so much of training is done."""
 
+    def undo_step(self) -> None:
+        """Go back before the step that was read last, as it is not done."""
+
     def state(self) -> dict[str, Any]:
         """JSON-like state."""
 
@@ -85,7 +88,8 @@ class Parts:
 
     With several processes hooks are for rank 0 alone, everything else is for each; `filler` makes a
     micro-batch that counts nothing, for processes that have fewer than others. `begun` is called on rank 0
-    when the first step can be made, from the beginning or from a checkpoint.
+    when the first step can be made, from the beginning or from a checkpoint. `finish` gets the result when
+    the last step is saved and copied.
     """
 
     stream: Stream
@@ -98,4 +102,5 @@ class Parts:
     profile: Callable[[int], contextlib.AbstractContextManager[None]] = _no_profile
     filler: Callable[[], MicroBatch] | None = None
     begun: Callable[[], None] = lambda: None
+    finish: Callable[[Record], Record] = lambda result: result
     watch: Watch = field(default_factory=Watch)

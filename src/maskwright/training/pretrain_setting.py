@@ -22,6 +22,7 @@ from ..model.layers import EncoderLayer
 from ..objectives.masking import Masker
 from ..objectives.mlm import mask_batch
 from ..tokens.manifest import Manifest
+from ..tokens.shard_files import DataFolder
 from ..tokens.shards import TokenData, open_split
 from ..tokens.stream import SampleStream
 from ..tokens.tokenizer import Tokenizer
@@ -35,12 +36,14 @@ __all__ = [
     "PlannedModel",
     "PretrainSetting",
     "build_model",
+    "open_place",
     "open_setting",
     "plan_model",
     "prepare_for_device",
 ]
 
 log = get_logger(__name__)
+_SHARE_OF_PATIENCE = 0.75
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,22 @@ class PretrainSetting:
     precision: str
 
 
+def open_place(config: PretrainConfig) -> DataFolder:
+    """Open the data folder of a run, which asks a storage again for less time than its processes have.
+
+    Raises:
+        UserError: there is no finished data, or it cannot be reached.
+    """
+    return open_data(config.data, config.cache, _SHARE_OF_PATIENCE * config.parallel.timeout_seconds)
+
+
 def open_setting(config: PretrainConfig) -> PretrainSetting:
     """Open everything that a config names.
 
     Raises:
         UserError: data, tokenizer or model cannot be used, or do not fit each other.
     """
-    place = open_data(config.data, config.cache)
+    place = open_place(config)
     data = open_split(place, "train")
     manifest, folder = data.manifest, place.path
     tokenizer = Tokenizer.load(folder / "tokenizer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +28,11 @@ from ..parallel.world import SOLO, World, open_world
 from ..planner.flops import model_flops_per_token
 from .agreement import agree_on_folder
 from .beginning import check_beginning
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, check_address
 from .device import measure_matrix_peak, resolve_device, set_tf32
 from .guards import Guards, RateGuard
 from .hooks import Hook, Record, standard_hooks, tracking_hooks
+from .identity import VERSIONS, RunIdentity
 from .loop import train
 from .optimizers import optimizer_factory
 from .parts import Parts, Plan
@@ -46,7 +48,6 @@ from .watching import RunWatch, tell_of_lost_ranks
 __all__ = ["run_pretraining"]
 
 log = get_logger(__name__)
-VERSIONS = ("maskwright", "torch", "tokenizers", "gigatoken", "numpy", "transformers")
 
 
 def _evaluator(setting: PretrainSetting) -> Callable[[Engine], Record]:
@@ -140,9 +141,16 @@ def run_pretraining(
         world = processes.share_layers(config.parallel.tensor)
         setting = open_setting(config)
         planned = plan_model(setting)
-        with _held(world, folder, claim):
+        identity = RunIdentity(setting, world, force=force)
+
+        def check_and_claim() -> None:
+            place = folder / "checkpoints"
+            check_address(config.checkpoint.upload, place, identity.differs, patience)
+            claim()
+
+        with _held(world, folder, check_and_claim):
             agree_on_folder(world, folder)
-            return _run(setting, planned, world, folder, hooks, force)
+            return _run(setting, identity, planned, world, folder, hooks, force)
 
 
 @contextlib.contextmanager
@@ -164,6 +172,7 @@ def _held(world: World, folder: Path, claim: Callable[[], None]) -> Iterator[Non
 
 def _run(
     setting: PretrainSetting,
+    identity: RunIdentity,
     planned: PlannedModel,
     world: World,
     folder: Path,
@@ -180,6 +189,15 @@ def _run(
     watchers = _watchers(setting, folder, hooks) if world.is_main else []
     guards = Guards(config.guards, watchers)
     profiler = Profiler(config.profile, folder, engine, stream)
+
+    def finish(result: Record) -> Record:
+        weights, summary = engine.weights(), dict[str, Any]()
+        # The others stay meanwhile: whoever starts processes would take a machine that leaves for the end.
+        world.patient().on_main(
+            lambda: summary.update(_finish(setting, weights, result, peak * world.size, folder, world))
+        )
+        return summary
+
     parts = Parts(
         stream=stream,
         objective=masked_lm_loss,
@@ -187,9 +205,10 @@ def _run(
         checkpoints=Checkpoints(
             folder / "checkpoints",
             config.checkpoint,
-            _about(setting, world),
+            identity.about,
             world,
             config.parallel.timeout_seconds,
+            identity.differs,
         ),
         evaluate=_evaluator(setting),
         hooks=[*watchers, RateGuard(guards, config.masking.mlm_probability)] if world.is_main else [],
@@ -197,6 +216,7 @@ def _run(
         profile=profiler.step,
         filler=stream.filler,
         begun=lambda: write_text(folder / "config.yaml", dump_config(config)),
+        finish=finish,
         watch=RunWatch(
             folder, world, config.parallel.timeout_seconds, {"versions": library_versions(VERSIONS)}
         ),
@@ -205,12 +225,10 @@ def _run(
         _announce(setting, num_parameters, peak, world)
     check_beginning(setting, None if is_sharded(config.parallel) else engine.model, stream, guards)
     try:
-        result = train(parts, _plan(setting, peak, world))
+        return train(parts, _plan(setting, peak, world))
     finally:
         profiler.close()
         setting.training.data.place.close()
-    weights = engine.weights()
-    return _finish(setting, weights, result, peak * world.size, folder, world) if world.is_main else {}
 
 
 def _watchers(setting: PretrainSetting, folder: Path, hooks: Sequence[Hook]) -> list[Hook]:
@@ -233,15 +251,6 @@ def _engine(setting: PretrainSetting, planned: PlannedModel, world: World) -> En
         planned.first_weights,
     )
     return make_engine(config.parallel, parts, world)
-
-
-def _about(setting: PretrainSetting, world: World) -> Record:
-    return {
-        "config": dump_config(setting.config),
-        "shape": setting.shape.model_dump(),
-        "versions": library_versions(VERSIONS),
-        "processes": world.size,
-    }
 
 
 def _announce(setting: PretrainSetting, num_parameters: int, peak: float, world: World) -> None:

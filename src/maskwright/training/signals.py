@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["StopRequest", "stop_on_signals"]
+__all__ = ["StopRequest", "asked_to_stop", "stop_on_signals"]
+
+_heard: list[StopRequest] = []
 
 
 class StopRequest:
@@ -28,6 +30,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    _heard.append(request)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.reason is not None and number == signal.SIGINT:
@@ -39,5 +42,14 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
+        _heard.remove(request)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal came to a run that goes on in this process.
+
+    What waits for something far away asks this; signals belong to the process, so it may be anywhere.
+    """
+    return any(request.reason is not None for request in _heard)

@@ -8,6 +8,7 @@ was listed raises `DataError` too, because a text made of two versions is worse 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ __all__ = [
 T = TypeVar("T")
 
 _log = get_logger(__name__)
+_FEW = 6
 
 # What storages say about the content, the most telling first, and about its time.
 _CONTENT_KEYS = ("ETag", "etag", "md5Hash", "md5", "blob_id", "sha256", "checksum")
@@ -43,11 +45,12 @@ class BrokenOffError(Exception):
     Args:
         reason: what happened.
         partial: the bytes that came before it happened.
+        lasting: whether it is likely to stay so, so that a few attempts are enough for anybody.
     """
 
-    def __init__(self, reason: str, partial: bytes = b"") -> None:
+    def __init__(self, reason: str, partial: bytes = b"", *, lasting: bool = False) -> None:
         super().__init__(reason)
-        self.partial = partial
+        self.partial, self.lasting = partial, lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,22 @@ class Retry:
     Args:
         attempts: how often something is tried before it counts as failed.
         first_delay_seconds: the first pause; each further one is twice as long.
+        longest_delay_seconds: no pause is longer.
+        patience_seconds: after how long nothing is tried again, whatever the number of attempts.
+        error: what is raised then.
+        hurried: asked every second of a pause; true gives up.
         sleep: makes the pause.
+        clock: monotonic, in seconds.
     """
 
-    attempts: int = 6
+    attempts: float = _FEW
     first_delay_seconds: float = 1.0
+    longest_delay_seconds: float = math.inf
+    patience_seconds: float = math.inf
+    error: type[DataError] = DataError
+    hurried: Callable[[], bool] | None = None
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def call(self, do: Callable[[], T], place: str) -> T:
         """Do something until it succeeds.
@@ -139,22 +152,35 @@ class Retry:
             place: for messages: the address, and the position where there is one.
 
         Raises:
-            DataError: every attempt failed.
+            DataError: every attempt failed, or another error where `error` says so.
         """
-        failures = 0
+        failures, begun = 0, self.clock()
         while True:
             try:
                 return do()
             except BrokenOffError as error:
                 failures += 1
-                if failures >= self.attempts:
-                    raise DataError(
-                        f"{place}: cannot be read ({error}), tried {failures} times; check the address, the "
-                        "network and the credentials, then run the same command again"
+                most = min(self.attempts, _FEW) if error.lasting else self.attempts
+                if failures >= most or not self._pause(failures, begun, place, error):
+                    tried = f"{failures} time{'s' * (failures > 1)}"
+                    raise (DataError if error.lasting else self.error)(
+                        f"{place}: cannot be read ({error}), tried {tried}; check the address, the network "
+                        "and the credentials, then run the same command again"
                     ) from error
-                pause = self.first_delay_seconds * 2 ** (failures - 1)
-                _log.warning("%s: %s; going on in %g s", place, error, pause)
+
+    def _pause(self, failures: int, begun: float, place: str, error: Exception) -> bool:
+        """Wait before the next attempt; whether there shall be one."""
+        pause = min(self.first_delay_seconds * 2.0 ** min(failures - 1, 60), self.longest_delay_seconds)
+        if self.clock() - begun + pause > self.patience_seconds:
+            return False
+        _log.warning("%s: %s; going on in %g s", place, error, pause)
+        if self.hurried is None:
             self.sleep(pause)
+            return True
+        while pause > 0 and not self.hurried():
+            self.sleep(min(pause, 1.0))
+            pause -= 1.0
+        return not self.hurried()
 
 
 _RETRY = Retry()

@@ -98,5 +98,5 @@ class ResumingReader(io.RawIOBase):
             _log.warning("%s: %s at byte %d; going on from there", self._name, error, reached)
             return error.partial
         if not data and self._num_bytes is not None:
-            raise BrokenOffError("the transfer ended before the end of the file")
+            raise BrokenOffError("the transfer ended before the end of the file", lasting=True)
         return data

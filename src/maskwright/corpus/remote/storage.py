@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ...core.errors import DataError, MissingDependencyError
+from ...core.errors import DataError, MaskwrightError, MissingDependencyError
 from .objects import BrokenOffError, ObjectStat, changed_error, stat_of
 
 __all__ = ["StorageObject", "connect", "info_stat", "storage_failures"]
@@ -99,6 +99,8 @@ def storage_failures(url: str) -> Iterator[None]:
     """Turn what a storage raises inside the block into `DataError` if it is final, else `BrokenOffError`."""
     try:
         yield
+    except MaskwrightError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{url}: no such file or folder; check the path") from error
     except PermissionError as error:

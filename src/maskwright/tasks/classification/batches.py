@@ -244,6 +244,10 @@ class ExampleStream:
             for part in _slices(self.batch_size, self.micro_batch_size)
         ]
 
+    def undo_step(self) -> None:
+        """Go back before the step that was read last, as it is not done."""
+        self.consumed -= self.batch_size
+
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next."""
         return {"data": self.fingerprint, "seed": self.seed, "consumed": self.consumed}

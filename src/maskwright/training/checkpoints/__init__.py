@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .copies import refuse_used_address
+from .fetching import check_address
 from .store import Checkpoints, LoadedCheckpoint
 
-__all__ = ["Checkpoints", "LoadedCheckpoint"]
+__all__ = ["Checkpoints", "LoadedCheckpoint", "check_address", "refuse_used_address"]

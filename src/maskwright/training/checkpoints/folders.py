@@ -10,11 +10,20 @@ from pathlib import Path
 
 from ...core.files import publish_folder
 
-__all__ = ["make_room", "parse_step", "recover_folders", "replace_folder", "step_name", "steps_below"]
+__all__ = [
+    "FETCHED",
+    "make_room",
+    "parse_step",
+    "recover_folders",
+    "replace_folder",
+    "step_name",
+    "steps_below",
+]
 
 _STEP = re.compile(r"step-(\d{8,})$")
 _PARTIAL = ".partial-"
 _REPLACED = ".replaced-"
+FETCHED = ".fetched-"
 
 
 def step_name(step: int) -> str:
@@ -46,8 +55,9 @@ def make_room(folder: Path, step: int) -> Path:
         OSError: the storage refused.
     """
     recover_folders(folder)
-    for leftover in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for mark in (_PARTIAL, FETCHED):
+        for leftover in folder.glob(f"{mark}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = folder / f"{_PARTIAL}{step_name(step)}-{uuid.uuid4().hex[:8]}"
     temporary.mkdir(parents=True)
     return temporary

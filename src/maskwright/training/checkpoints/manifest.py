@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "REMEDY",
     "DamagedCheckpointError",
     "check_file",
+    "parse_manifest",
     "read_entries",
     "read_manifest",
     "write_manifest",
@@ -61,15 +63,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         DamagedCheckpointError: it is missing, unreadable, or was changed.
         CheckpointError: it is of another version of the format.
     """
+    return _checked(lambda: read_json(folder / MANIFEST), folder)
+
+
+def parse_manifest(content: bytes, place: str) -> dict[str, Any]:
+    """The manifest of a checkpoint that lies elsewhere; as `read_manifest`.
+
+    Args:
+        content: of its file.
+        place: folder of the checkpoint, for messages.
+    """
+    return _checked(lambda: json.loads(content), place)
+
+
+def _checked(read: Callable[[], Any], folder: object) -> dict[str, Any]:
     try:
-        manifest = dict(read_json(folder / MANIFEST))
+        manifest = dict(read())
         version, claimed = manifest["format_version"], manifest.pop("fingerprint", None)
         _ = read_entries(manifest), manifest["step"], manifest["progress"]
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise DamagedCheckpointError(f"{folder}: has no readable {MANIFEST} ({error}); {REMEDY}") from error
     if claimed != fingerprint(manifest):
         raise DamagedCheckpointError(
-            f"{folder / MANIFEST}: was changed after it was written (fingerprint {claimed}); {REMEDY}"
+            f"{folder}/{MANIFEST}: was changed after it was written (fingerprint {claimed}); {REMEDY}"
         )
     if version != FORMAT_VERSION:
         raise CheckpointError(

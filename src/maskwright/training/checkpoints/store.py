@@ -36,7 +36,8 @@ from ...parallel.world import SOLO, World
 from ..checkpoint_config import CheckpointConfig
 from ..watch import WorkerLost
 from .background import Background
-from .copies import Copies
+from .copies import Copies, Differs, never_differs
+from .fetching import fetch_copy
 from .folders import make_room, recover_folders, replace_folder, step_name, steps_below
 from .manifest import (
     REMEDY,
@@ -51,14 +52,12 @@ from .staging import Staging
 from .tensors import METADATA, Deal, own_files, read_tensors, write_metadata, write_tensors
 from .together import all_do, consult, refusals, tell_all
 from .tree import flatten, local_part, number_types, restore_numbers, unflatten
-from .uploads import Uploads
+from .uploads import HURRY_SECONDS, Uploads
 
 __all__ = ["Checkpoints", "LoadedCheckpoint"]
 
 log = logging.getLogger(__name__)
 _SHARED = "all ranks must see the same folder: put the run on a file system that they share"
-# Whoever sent the signal kills what has not left in time, and may want to hear the exit code.
-_HURRY_SECONDS = 60.0
 Written = tuple[list[WriteResult], list[FileEntry]]
 Accept = Callable[[int, Mapping[str, Any]], None]
 
@@ -95,6 +94,7 @@ class Checkpoints:
         about: identity of the run (config, versions); kept in every manifest.
         world: the ranks that save together.
         timeout_seconds: how long a rank waits for what another writes before the save is given up.
+        differs: what differs between the run that a manifest of a copy speaks of and this one.
 
     Raises:
         StorageError: the address of the copies is of no known kind.
@@ -107,6 +107,7 @@ class Checkpoints:
         about: dict[str, Any],
         world: World = SOLO,
         timeout_seconds: float = 1800.0,
+        differs: Differs = never_differs,
     ) -> None:
         self.folder, self.config, self.about = folder, config, about
         self.world = world
@@ -116,7 +117,7 @@ class Checkpoints:
             self.world = dataclasses.replace(world, group=dist.new_group(backend="gloo", timeout=patience))
         self._uploads = None
         if config.upload is not None:
-            copies = Copies(config.upload)
+            copies = Copies(config.upload, differs, timeout_seconds)
             self._uploads = Uploads(copies, self.world, self.path, self._tidy, timeout_seconds)
         self._deal, self._staging, self._background = Deal(), Staging(), Background()
         self._scores: dict[int, float | None] = {}
@@ -156,7 +157,7 @@ class Checkpoints:
         minute at most.
         """
         left = sys.exception()
-        patience = None if left is None else _HURRY_SECONDS if isinstance(left, Interrupted) else 0.0
+        patience = None if left is None else HURRY_SECONDS if isinstance(left, Interrupted) else 0.0
         try:
             self._settle()
         except Exception as error:
@@ -309,18 +310,24 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there are checkpoints, but not one is whole, or it does not fit the template.
-            StorageError: the storage of the copies cannot be reached.
+            Interrupted: a signal asked to stop while copies were fetched.
+            OutOfReachError: the storage of the copies is needed, and was away for too long.
+            StorageError: it is needed, and refused.
         """
         self._settle()
-        if self._uploads is not None:
-            self._uploads.wait()
-        copies = None if self._uploads is None else self._uploads.copies
         steps = tell_all(self.world, self._steps_here)
-        found = self._first_whole(steps, template, accept, None)
-        if found is None and copies is not None:
-            there = tell_all(self.world, copies.steps)
-            found = self._first_whole(there, template, accept, copies)
-            steps = sorted({*steps, *there})
+        if self._uploads is None:
+            found = self._first_whole(steps, template, accept)
+        else:
+            self._uploads.wait()
+            copies, world = self._uploads.copies, self._uploads.world
+            found = self._first_whole(steps, template, accept)
+            if found is None:
+                there = tell_all(world, lambda: copies.steps(patient=True))
+                found = self._first_whole(
+                    there, template, accept, lambda step: fetch_copy(copies, step, self.folder, world)
+                )
+                steps = sorted({*steps, *there})
         if found is None and steps:
             raise CheckpointError(
                 f"{self.folder}: none of its {len(steps)} checkpoints is whole; start a new run"
@@ -333,32 +340,20 @@ class Checkpoints:
             return self.steps()
 
     def _first_whole(
-        self, steps: Sequence[int], template: dict[str, Any] | None, accept: Accept, copies: Copies | None
+        self,
+        steps: Sequence[int],
+        template: dict[str, Any] | None,
+        accept: Accept,
+        bring: Callable[[int], None] = lambda step: None,
     ) -> LoadedCheckpoint | None:
         for step in reversed(steps):
             try:
-                if copies is not None:
-                    self._fetch(copies, step)
+                bring(step)
                 return self.load(step, template, accept)
             except DamagedCheckpointError as error:
                 if self.world.is_main:
                     log.warning("%s; going back to the checkpoint before it", error)
         return None
-
-    def _fetch(self, copies: Copies, step: int) -> None:
-        """Bring a copy back to the run's folder."""
-
-        def fetch() -> None:
-            temporary = self.folder / self._make_room(step)
-            try:
-                with refusals(self.path(step)):
-                    copies.fetch(step, temporary)
-                    replace_folder(temporary, self.path(step))
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            log.info("%s: no whole checkpoint; took step %d from %s", self.folder, step, copies.address)
-
-        tell_all(self.world, fetch)
 
     def load(
         self, step: int, template: dict[str, Any] | None = None, accept: Accept = _accept_any

@@ -13,27 +13,24 @@ Cost: one thread, and on the disk at most the checkpoint on its way and the one 
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
-
-import torch.distributed as dist
 
 from ...core.errors import StorageError, UserError
 from ...core.log import get_logger
 from ...parallel.world import World
+from ..signals import asked_to_stop
 from .copies import Copies
 from .manifest import read_entries, read_manifest
 from .together import all_do, tell_all
 
-__all__ = ["Uploads"]
+__all__ = ["HURRY_SECONDS", "Uploads"]
 
 log = get_logger(__name__)
-# Ranks wait here for the slowest storage; a rank that is gone is noticed by its connection.
-_GROUP_PATIENCE = timedelta(days=1)
+# Whoever sends a signal kills what has not left in time, and may want to hear the exit code.
+HURRY_SECONDS = 60.0
 # At the end all of it may take so many times as long as the storage may be silent.
 _WHOLE_FACTOR = 8.0
 # A thread that is told to give up does so when the storage takes the next bytes.
@@ -63,9 +60,9 @@ class Uploads:
     ) -> None:
         self.copies, self.world, self._path, self._release = copies, world, path, release
         if world.group is not None:
-            # What saving tells must not come between what copying tells.
-            group = dist.new_group(backend="gloo", timeout=_GROUP_PATIENCE)
-            self.world = dataclasses.replace(world, group=group)
+            # What saving tells must not come between what copying tells; a rank that is gone is noticed by
+            # its connection.
+            self.world = world.patient()
         self._silence = silence_seconds
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -128,7 +125,8 @@ class Uploads:
 
         Args:
             wanted: steps that must have a copy; that of rank 0 counts.
-            patience: seconds to wait at most; with 0 what is on its way is given up at once.
+            patience: seconds to wait at most, a minute after a signal; with 0 what is on its way is given up
+                at once.
         """
         with self._changed:
             thread = self._thread
@@ -152,12 +150,14 @@ class Uploads:
 
     def _join(self, thread: threading.Thread, limit: float) -> None:
         begun = told = self._moved_at = time.monotonic()
-        silence = min(self._silence, limit)
+        silence, hurried = min(self._silence, limit), False
         while True:
             thread.join(min(1.0, silence / 4))
             if not thread.is_alive():
                 return
             now = time.monotonic()
+            if not hurried and asked_to_stop():
+                hurried, limit = True, min(limit, now - begun + HURRY_SECONDS)
             if now - self._moved_at > silence or now - begun > limit:
                 break
             if now - told > _SECONDS_BETWEEN_LINES and self.world.is_main:

@@ -34,7 +34,7 @@ __all__ = ["RunWatch", "Surroundings", "open_store", "speaks_of_lost_rank"]
 
 _REMEDY = "start the run again: it goes on from its newest checkpoint"
 # What may take long without anything being wrong, and so many times the time-out it may take.
-_LONG_PHASES = ("starting", "resuming", "evaluating", "saving")
+_LONG_PHASES = ("starting", "resuming", "evaluating", "saving", "finishing")
 _LONG_FACTOR = 10.0
 # A rank that beats every second and is silent for so long after a failure is taken for its cause.
 _SILENCE_SECONDS = 5.0
