@@ -126,6 +126,15 @@ class TestRefused:
         assert result.code == 2
         assert "r: is not empty; add --resume" in result.err
 
+    def test_used_address(self, command, recipe, tmp_path):
+        """Workers go on with what they find, so the launcher looks before."""
+        (tmp_path / "copies" / "step-00000009").mkdir(parents=True)
+        (tmp_path / "copies" / "step-00000009" / "manifest.json").write_text("{}")
+        result = command("launch", "pretrain", recipe, "checkpoint.upload=copies", "-o", "r")
+        assert result.code == 2
+        assert "copies: holds checkpoints, the newest of step 9, but this run is a new one" in result.err
+        assert not (tmp_path / "r").exists()
+
 
 class TestDryRun:
     """What would run, and what would be written."""

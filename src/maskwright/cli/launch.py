@@ -277,10 +277,13 @@ def _launch_here(
     from ..jobs.launching.local import Meeting, run_workers
     from ..jobs.launching.tied import tied_command
     from ..jobs.outputs import claim_output
+    from ..training.checkpoints import refuse_used_address
 
     if place[0] == 0:  # the others come later, and would take away what this one began
         there = plan.output.exists()
         with lock_folder(plan.output) if there else contextlib.nullcontext():
+            if not resume:  # workers are always told to go on with what they find
+                refuse_used_address(config.checkpoint.upload)
             claim_output(
                 config, plan.output, resume=resume, overwrite=overwrite, force=plan.force, accept_later=True
             )

@@ -170,10 +170,11 @@ class Retry:
 
     def _pause(self, failures: int, begun: float, place: str, error: Exception) -> bool:
         """Wait before the next attempt; whether there shall be one."""
-        pause = min(self.first_delay_seconds * 2.0 ** min(failures - 1, 60), self.longest_delay_seconds)
-        if self.clock() - begun + pause > self.patience_seconds:
+        left = self.patience_seconds - (self.clock() - begun)
+        if left <= 0:
             return False
-        _log.warning("%s: %s; going on in %g s", place, error, pause)
+        pause = min(self.first_delay_seconds * 2.0 ** min(failures - 1, 60), self.longest_delay_seconds, left)
+        _log.warning("%s: %s; going on in %.3g s", place, error, pause)
         if self.hurried is None:
             self.sleep(pause)
             return True
