@@ -128,8 +128,9 @@ class TestRefused:
 
     def test_used_address(self, command, recipe, tmp_path):
         """Workers go on with what they find, so the launcher looks before."""
-        (tmp_path / "copies" / "step-00000009").mkdir(parents=True)
-        (tmp_path / "copies" / "step-00000009" / "manifest.json").write_text("{}")
+        place = tmp_path / "copies" / "step-00000009"
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_text("of a version that is not known")
         result = command("launch", "pretrain", recipe, "checkpoint.upload=copies", "-o", "r")
         assert result.code == 2
         assert "copies: holds checkpoints, the newest of step 9, but this run is a new one" in result.err

@@ -199,7 +199,7 @@ def test_a_storage_that_is_away_is_asked_again(tmp_path, call, pauses):
 def test_who_has_checkpoints_does_not_wait_for_a_storage(tmp_path, caplog, pauses, monkeypatch):
     checkpoints = make(tmp_path, upload=str(tmp_path / "copies"))
     save(checkpoints, 1)
-    monkeypatch.setattr(type(checkpoints._uploads.copies._files), "glob", refuse)
+    monkeypatch.setattr(type(checkpoints._uploads.copies._files), "ls", refuse)
     address, folder = str(tmp_path / "copies"), checkpoints.folder
     check_address(address, folder, other_run, 60.0)
     said = "copies: cannot be read (the cable), tried 1 time; check the address"
@@ -315,6 +315,17 @@ def test_an_address_of_another_run_is_refused(tmp_path, address):
     with pytest.raises(ConfigError, match="holds checkpoints of another run"):
         check_address(address, other.folder, other_run, 60.0)  # also where it has its own
     check_address(address, checkpoints.folder, lambda manifest: [], 60.0)
+
+
+def test_a_copy_that_says_nothing_is_passed_over_for_the_one_before(tmp_path):
+    address = str(tmp_path / "copies")
+    checkpoints = make(tmp_path, upload=address)
+    for step in (1, 2, 3):
+        save(checkpoints, step)
+    (tmp_path / "copies" / "step-00000003" / "manifest.json").unlink()
+    (tmp_path / "copies" / "step-00000002" / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match="of another run, the newest of step 1"):
+        check_address(address, tmp_path / "elsewhere", other_run, 60.0)
 
 
 def test_a_new_run_wants_an_unused_address(tmp_path, address):

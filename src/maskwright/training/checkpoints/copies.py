@@ -132,6 +132,33 @@ class Copies:
         names = (str(path).split("/")[-2] for path in found)
         return sorted(step for name in names if (step := parse_step(name)) is not None)
 
+    def manifests(self, *, patient: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Steps and manifests of finished copies, the newest first, each read when it is asked for.
+
+        Cheaper than `steps` for who wants the newest, as only folders are listed.
+
+        Args:
+            patient: whether to ask again and again while the storage is away.
+
+        Raises:
+            OutOfReachError: the storage was away for too long.
+            StorageError: the storage refused.
+        """
+
+        def look(files: Any) -> list[Any]:
+            files.invalidate_cache()
+            found: list[Any] = files.ls(self._root, detail=False)
+            return found
+
+        try:
+            found = self._ask(look, self.address, patient=patient)
+        except FileNotFoundError:
+            return
+        names = (str(path).rstrip("/").rpartition("/")[2] for path in found)
+        for step in sorted((step for name in names if (step := parse_step(name)) is not None), reverse=True):
+            with contextlib.suppress(DamagedCheckpointError):
+                yield step, self.manifest(step, patient=patient)
+
     def manifest(self, step: int, *, patient: bool = False) -> bytes:
         """The manifest of a copy, as it lies there.
 
@@ -163,12 +190,12 @@ class Copies:
             OutOfReachError: the storage was away for too long.
             StorageError: the storage refused.
         """
-        for step in reversed(self.steps(patient=patient)):
+        for step, content in self.manifests(patient=patient):
             try:
-                manifest = parse_manifest(self.manifest(step, patient=patient), self.place(step))
+                found = self._differs(parse_manifest(content, self.place(step)))
             except CheckpointError:
-                continue  # damaged, or of another version: not a reason to take an older one for the newest
-            if found := self._differs(manifest):
+                continue  # damaged or of another version, so it does not say whose it is
+            if found:
                 raise ConfigError(
                     f"{self.address}: holds checkpoints of another run, the newest of step {step} "
                     f"({'; '.join(found)}); give each run an address of its own in checkpoint.upload, or add "
@@ -283,9 +310,11 @@ def refuse_used_address(address: str | None) -> None:
         ConfigError: there are checkpoints.
         StorageError: the storage refused, or the address is of no known kind.
     """
-    if address is not None and (steps := Copies(address).steps()):
+    if address is None:
+        return
+    for step, _ in Copies(address).manifests():
         raise ConfigError(
-            f"{address.rstrip('/')}: holds checkpoints, the newest of step {steps[-1]}, but this run is a "
+            f"{address.rstrip('/')}: holds checkpoints, the newest of step {step}, but this run is a "
             "new one; add --resume to go on from them, or name another address in checkpoint.upload"
         )
 
