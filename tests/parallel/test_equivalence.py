@@ -121,6 +121,12 @@ def test_deepspeed(alone, data_folder, tmp_path):
     stages = {
         f"zero-{stage}": {"parallel": {"engine": "deepspeed", "zero_stage": stage}} for stage in (1, 2, 3)
     }
+    # As in a model of ordinary size: no weight is so small that every process keeps it.
+    zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    (tmp_path / "ds_config.json").write_text(json.dumps({"zero_optimization": zero}))
+    stages["zero-3-shared-out"] = {
+        "parallel": {"engine": "deepspeed", "deepspeed_config": str(tmp_path / "ds_config.json")}
+    }
     found = run_ranks(2, pretrain_all, tmp_path, data_folder, stages, patience=280.0)[0]
     check(found, alone, tmp_path)
 

@@ -172,7 +172,8 @@ class EncoderLayer(nn.Module):
         """Reserve memory for what the layer keeps, for gradients of its size, and to compute in."""
         if self.memory is None or not torch.is_grad_enabled():
             return
-        inner, width = self.intermediate.weight.shape
+        # Not from the weights, which are not here yet where ranks share them out.
+        inner, width = self.intermediate.out_features, self.intermediate.in_features
         num_tokens = sum(layout.lengths)
         kept = num_tokens * (5 * width + (0 if self.recompute_feed_forward else inner)) + _ALIGNING
         matrices = 2 * width * (2 * width + inner) + _ALIGNING
