@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ def sha256_bytes(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Path, between: Callable[[], None] | None = None) -> str:
     """SHA-256 of a local file, read in pieces of one MiB, as 64 hexadecimal digits.
+
+    Args:
+        path: of the file.
+        between: called before each piece; where it raises, the reading ends.
 
     Raises:
         OSError: the file cannot be read.
@@ -39,5 +44,7 @@ def sha256_file(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
+            if between is not None:
+                between()
             digest.update(chunk)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field
@@ -20,7 +21,15 @@ class FileEntry(Config):
     num_bytes: int = Field(ge=0)
     sha256: str
 
-    def check(self, folder: Path, error: type[UserError], remedy: str, *, content: bool) -> None:
+    def check(
+        self,
+        folder: Path,
+        error: type[UserError],
+        remedy: str,
+        *,
+        content: bool,
+        between: Callable[[], None] | None = None,
+    ) -> None:
         """Refuse a file that is not what the manifest says.
 
         Args:
@@ -28,6 +37,7 @@ class FileEntry(Config):
             error: what to raise.
             remedy: what the reader of the message can do.
             content: also compute the checksum; otherwise only the length is compared.
+            between: called before each MiB of the content; where it raises, the reading ends.
 
         Raises:
             UserError: of the given type: missing, of another length, or with another checksum.
@@ -38,7 +48,7 @@ class FileEntry(Config):
         size = path.stat().st_size
         if size != self.num_bytes:
             raise error(f"{path}: has {size} bytes, the manifest says {self.num_bytes}; {remedy}")
-        if content and (found := sha256_file(path)) != self.sha256:
+        if content and (found := sha256_file(path, between)) != self.sha256:
             raise error(f"{path}: is damaged (SHA-256 {found}, the manifest says {self.sha256}); {remedy}")
 
 

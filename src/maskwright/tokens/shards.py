@@ -36,7 +36,7 @@ __all__ = [
     "write_shard",
 ]
 
-# Checksums are compared when data is opened for training up to this size; `inspect` has no limit.
+# Checksums are compared when data is opened for training up to this size, and behind the training beyond it.
 VERIFY_BYTES = 4 << 30
 # Shards kept mapped; the system limits how many mappings a process may have.
 MAX_MAPPED_FILES = 4096
@@ -87,6 +87,7 @@ class TokenData:
         self.folder, self.manifest, self.split = self.place.path, manifest, split
         self.shards = manifest.splits[split].shards
         self._files: ShardFiles = self.place.files or LocalFiles(self.folder)
+        self._verified = False
         self._files.require(entry for shard in self.shards for entry in shard.files)
         self.token_ends = np.cumsum([shard.num_tokens for shard in self.shards], dtype=np.int64)
         self.document_ends = np.cumsum([shard.num_documents for shard in self.shards], dtype=np.int64)
@@ -300,6 +301,13 @@ class TokenData:
     def verify(self) -> None:
         """Compare every checksum. Raises `ShardError` for the first file that differs."""
         self._files.verify(entry for shard in self.shards for entry in shard.files)
+        self._verified = True
+
+    def unverified(self) -> list[FileEntry]:
+        """Files here whose checksums nobody has compared; data elsewhere is compared on arrival."""
+        if self._verified or self.place.files is not None:
+            return []
+        return [entry for shard in self.shards for entry in shard.files]
 
 
 def open_split(
@@ -312,8 +320,8 @@ def open_split(
         split: name of the split.
         manifest: of the folder, where it was read already.
         verify: whether to compare every checksum now, which reads all of the split once. None does so for
-            local data up to `VERIFY_BYTES`. Larger data is checked for missing files only; that on object
-            storage is compared as it arrives.
+            local data up to `VERIFY_BYTES`. Larger data is checked for missing files only (`DataCheck` does
+            the rest); that on object storage is compared as it arrives.
 
     Raises:
         ShardError: the folder is unfinished, damaged, or has no such split.

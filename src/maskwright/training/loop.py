@@ -179,6 +179,7 @@ class _Run:
             self._event(message)
 
     def _read(self, share: float) -> Sequence[MicroBatch]:
+        self.parts.check()
         try:
             return self.parts.stream.next_step(share)
         except OutOfReachError as error:

@@ -89,7 +89,7 @@ class Parts:
     With several processes hooks are for rank 0 alone, everything else is for each; `filler` makes a
     micro-batch that counts nothing, for processes that have fewer than others. `begun` is called on rank 0
     when the first step can be made, from the beginning or from a checkpoint. `finish` gets the result when
-    the last step is saved and copied.
+    the last step is saved and copied. `check` is called before each step, and ends the run by raising.
     """
 
     stream: Stream
@@ -102,5 +102,6 @@ class Parts:
     profile: Callable[[int], contextlib.AbstractContextManager[None]] = _no_profile
     filler: Callable[[], MicroBatch] | None = None
     begun: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
     finish: Callable[[Record], Record] = lambda result: result
     watch: Watch = field(default_factory=Watch)

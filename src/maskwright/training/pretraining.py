@@ -26,6 +26,7 @@ from ..parallel.engine import Engine
 from ..parallel.factory import EngineParts, make_engine
 from ..parallel.world import SOLO, World, open_world
 from ..planner.flops import model_flops_per_token
+from ..tokens.verification import DataCheck
 from .agreement import agree_on_folder
 from .beginning import check_beginning
 from .checkpoints import Checkpoints, check_address
@@ -198,6 +199,7 @@ def _run(
         )
         return summary
 
+    data_check = DataCheck([setting.training.data, setting.validation.data], world.rank, world.size)
     parts = Parts(
         stream=stream,
         objective=masked_lm_loss,
@@ -216,6 +218,7 @@ def _run(
         profile=profiler.step,
         filler=stream.filler,
         begun=lambda: write_text(folder / "config.yaml", dump_config(config)),
+        check=data_check.raise_damage,
         finish=finish,
         watch=RunWatch(
             folder, world, config.parallel.timeout_seconds, {"versions": library_versions(VERSIONS)}
@@ -224,9 +227,11 @@ def _run(
     if world.is_main:
         _announce(setting, num_parameters, peak, world)
     check_beginning(setting, None if is_sharded(config.parallel) else engine.model, stream, guards)
+    data_check.start()
     try:
         return train(parts, _plan(setting, peak, world))
     finally:
+        data_check.close()
         profiler.close()
         setting.training.data.place.close()
 
