@@ -10,7 +10,7 @@ import maskwright
 from maskwright.cli.main import app
 from maskwright.core.errors import CheckpointError, ShardError, TokenizerError
 from maskwright.jobs import doctor
-from maskwright.training.watching.flight import FlightRecorder, flight_path
+from maskwright.training.watching.flight import FlightRecorder, flight_path, put_aside
 
 
 def advice(monkeypatch, free=1 << 40, missing=(), **machine):
@@ -90,6 +90,14 @@ def test_a_model_that_is_none(tmp_path):
 
 
 def test_the_flight_of_a_run_for_people_and_for_programs(tmp_path):
+    for reason, how in ((None, ""), ("ValueError: no", "error")):
+        header = {"rank": 1, "processes": 2, "host": "here", "started": "then"}
+        recorder = FlightRecorder(flight_path(tmp_path, 1), header, lambda: 86400.0)
+        if reason:
+            recorder.begin(3, "computing")
+            recorder.finish(reason, 3, "computing", how)
+        recorder.close()
+        put_aside(tmp_path)
     for rank in (0, 2):
         header = {"rank": rank, "processes": 3, "host": "here", "versions": {"torch": f"2.{rank}"}}
         recorder = FlightRecorder(flight_path(tmp_path, rank), header, lambda: 86400.0)
@@ -106,6 +114,8 @@ def test_the_flight_of_a_run_for_people_and_for_programs(tmp_path):
         f"rank 0 on here: {end}",
         f"rank 2 on here: {end}",
         "rank 1: left a recorder that cannot be read",
+        "before, started then: step 3; rank 1: ValueError: no",
+        "before, started then: no step; nobody said how it ended",
         "processes           3",
         "stopped first       not known",
         "versions            torch 2.0",
@@ -114,3 +124,11 @@ def test_the_flight_of_a_run_for_people_and_for_programs(tmp_path):
     result = CliRunner().invoke(app, ["inspect", str(tmp_path), "--flight", "--json"])
     found = json.loads(result.stdout)
     assert (found["kind"], found["damaged"], len(found["ranks"])) == ("flight", [1], 2)
+    assert found["earlier"][0] == {
+        "started": "then",
+        "processes": 2,
+        "step": 3,
+        "stopped_first": 1,
+        "how": "error",
+        "reason": "ValueError: no",
+    }

@@ -12,7 +12,7 @@ from maskwright.parallel.world import World
 from maskwright.training.watch import Watch, WorkerLost
 from maskwright.training.watching import run_watch
 from maskwright.training.watching.beats import Beat, Beats
-from maskwright.training.watching.flight import read_flight
+from maskwright.training.watching.flight import read_earlier, read_flight
 from maskwright.training.watching.run_watch import RunWatch, Surroundings, speaks_of_lost_rank
 
 
@@ -215,13 +215,13 @@ def test_a_run_that_cannot_be_ended_is_ended(tmp_path):
     assert watch.look() == "the run could not be ended in 121 s"
 
 
-def test_a_smaller_run_puts_recorders_of_missing_ranks_aside(tmp_path):
+def test_a_start_puts_the_recorders_of_all_ranks_aside(tmp_path):
     for rank in range(3):
         make_watch(tmp_path, rank, 3).close()
     for rank in range(2):
         make_watch(tmp_path, rank, 2).close()
     assert [flight.header["processes"] for flight in read_flight(tmp_path)] == [2, 2]
-    assert len(list((tmp_path / "flight").glob("*.previous"))) == 3
+    assert [flight.header["processes"] for flight in read_earlier(tmp_path)[0]] == [3, 3, 3]
 
 
 def test_the_base_does_nothing():

@@ -14,6 +14,8 @@ from maskwright.training.watching.flight import (
     describe_flight,
     flight_path,
     last_step,
+    put_aside,
+    read_earlier,
     read_flight,
 )
 
@@ -67,10 +69,32 @@ def test_a_line_that_does_not_fit_loses_its_last_values(tmp_path):
     assert "text" not in found.steps[0]
 
 
-def test_the_recorder_of_the_start_before_is_kept(tmp_path):
+def test_recorders_of_the_last_starts_are_kept(tmp_path):
+    put_aside(tmp_path)  # there is nothing yet
+    assert read_earlier(tmp_path) == []
+    for start in range(1, 14):
+        for rank in (0, 1):
+            make(tmp_path, rank).begin(start, "computing")
+        flight_path(tmp_path, 1).with_suffix(".stacks.txt").write_text("here")
+        put_aside(tmp_path)
+    assert read_flight(tmp_path) == []
+    make(tmp_path).begin(20, "computing")
+    assert read_flight(tmp_path)[0].steps[0]["step"] == 20
+    earlier = read_earlier(tmp_path)
+    assert [[found.steps[0]["step"] for found in ranks] for ranks in earlier] == [
+        [start, start] for start in range(13, 3, -1)
+    ]
+    kept = tmp_path / "flight" / "earlier"
+    assert sorted(path.name for path in kept.iterdir()) == [f"{start:04d}" for start in range(4, 14)]
+    assert (kept / "0013" / "rank-00001.stacks.txt").read_text() == "here"
+
+
+def test_recorders_that_cannot_be_kept_are_told_and_overwritten(tmp_path, caplog):
     make(tmp_path).begin(7, "computing")
+    (tmp_path / "flight" / "earlier").write_text("in the way")
+    put_aside(tmp_path)
+    assert "flight: recorders of the start before are not kept: " in caplog.text
     make(tmp_path)
-    assert b'"step": 7' in flight_path(tmp_path, 0).with_name("rank-00000.jsonl.previous").read_bytes()
     assert read_flight(tmp_path)[0].steps == []
 
 

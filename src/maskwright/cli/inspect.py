@@ -42,6 +42,16 @@ def inspect(
     show(found, as_json=json)
 
 
+def _earlier_line(start: dict[str, Any]) -> str:
+    where = "no step" if start["step"] is None else f"step {start['step']}"
+    first, reason = start["stopped_first"], start["reason"]
+    if first is None:
+        how = reason or "nobody said how it ended"
+    else:
+        how = f"rank {first}: {reason or 'did not say how it ended, as one that is killed'}"
+    return f"before, started {start['started']}: {where}; {how}"
+
+
 def _show_flight(found: dict[str, Any]) -> None:
     """A line for each process, and what they are together."""
     for line in found["lines"]:
@@ -49,6 +59,8 @@ def _show_flight(found: dict[str, Any]) -> None:
     for name, what in (("missing", "left no recorder"), ("damaged", "left a recorder that cannot be read")):
         for rank in found[name]:
             typer.echo(f"rank {rank}: {what}")
+    for start in found["earlier"]:
+        typer.echo(_earlier_line(start))
     first, hows = found["stopped_first"], {rank["how"] for rank in found["ranks"]}
     unknown = "not known" if "lost" in hows else "nobody"
     show(

@@ -6,6 +6,9 @@ grows. A line is written by one `pwrite` into the page cache: that outlives a ki
 one page so that a kill cannot tear it, costs microseconds a step, and fails with an error where the disk is
 full, whereas a write to a mapped file would end the process. What is lost when a whole host dies are the
 seconds that its kernel had not written yet.
+
+A start moves what the one before left to `flight/earlier/0001/` and so on, so that the death that began a row
+of restarts is still there after them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,12 +34,15 @@ __all__ = [
     "FlightRecorder",
     "describe_flight",
     "flight_path",
+    "put_aside",
+    "read_earlier",
     "read_flight",
 ]
 
 log = get_logger(__name__)
 FOLDER = "flight"
 KEPT_STEPS = 200
+_EARLIER, _KEPT_STARTS = "earlier", 10
 _LINE_BYTES, _ENDING_BYTES = 512, 2048
 # A phase in a step's line, and the text of an error, are cut to these many characters.
 _LONGEST_TEXT, _LONGEST_REASON = 60, 400
@@ -44,6 +51,35 @@ _LONGEST_TEXT, _LONGEST_REASON = 60, 400
 def flight_path(folder: Path, rank: int) -> Path:
     """Where a rank of the run in `folder` keeps its recorder."""
     return folder / FOLDER / f"rank-{rank:05d}.jsonl"
+
+
+def put_aside(folder: Path) -> None:
+    """Move what the start before left out of the way of this one; called on one rank before any records.
+
+    Where the disk refuses, that is said, and what cannot be moved is overwritten.
+
+    Args:
+        folder: the run's.
+    """
+    place = folder / FOLDER
+    try:
+        left = sorted(place.glob("rank-*"))
+        if not left:
+            return
+        starts = _starts(place)
+        aside = place / _EARLIER / f"{(starts[-1] if starts else 0) + 1:04d}"
+        aside.mkdir(parents=True)
+        for path in left:
+            path.replace(aside / path.name)
+        for number in starts[: max(0, len(starts) + 1 - _KEPT_STARTS)]:
+            shutil.rmtree(place / _EARLIER / f"{number:04d}", ignore_errors=True)
+    except OSError as error:
+        log.warning("%s: recorders of the start before are not kept: %s", place, error.strerror or error)
+
+
+def _starts(place: Path) -> list[int]:
+    """Numbers of earlier starts, oldest first; a clock may jump, so they are no times."""
+    return sorted(int(path.name) for path in (place / _EARLIER).glob("*") if path.name.isdecimal())
 
 
 def _plain(value: Any) -> Any:
@@ -71,7 +107,7 @@ class FlightRecorder:
     """Writes what a rank does; where the disk refuses, it says so once and records no more.
 
     Args:
-        path: the file; one that is there is kept as `.previous`.
+        path: the file; one that is there is overwritten.
         header: what to say about the run: versions, rank, host.
         clock: wall-clock time in seconds.
     """
@@ -83,8 +119,6 @@ class FlightRecorder:
         self._header_bytes = (len(told) // _LINE_BYTES + 1) * _LINE_BYTES
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                path.replace(path.with_name(f"{path.name}.previous"))
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             empty = _line({}, _ENDING_BYTES) + _line({}, _LINE_BYTES) * KEPT_STEPS
             self._put(told.ljust(self._header_bytes - 1) + b"\n" + empty, 0)
@@ -193,6 +227,13 @@ def read_flight(folder: Path) -> list[Flight]:
         One for each rank of the last start, by rank; empty where there is none.
     """
     return [_read(path) for path in sorted((folder / FOLDER).glob("rank-*.jsonl"))]
+
+
+def read_earlier(folder: Path) -> list[list[Flight]]:
+    """The recorders of earlier starts, the latest start first; each as for `read_flight`."""
+    place = folder / FOLDER
+    starts = [place / _EARLIER / f"{number:04d}" for number in reversed(_starts(place))]
+    return [[_read(path) for path in sorted(start.glob("rank-*.jsonl"))] for start in starts]
 
 
 def last_step(path: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from ...core.machine import peak_memory_bytes
 from ...parallel.world import World
 from ..watch import Watch, WorkerLost
 from .beats import Beats, Place, Store
-from .flight import FOLDER, FlightRecorder, flight_path, last_step
+from .flight import FlightRecorder, flight_path, last_step, put_aside
 from .stragglers import Stragglers
 from .verdicts import dead_ranks, failed_ranks, find_trouble, name_all, slow_ranks, store_silence
 
@@ -120,14 +120,6 @@ def _header(world: World, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _put_aside(folder: Path, size: int) -> None:
-    """Recorders of ranks that this start does not have would look like some of its own."""
-    for path in (folder / FOLDER).glob("rank-*.jsonl"):
-        number = path.stem.removeprefix("rank-")
-        if number.isdecimal() and int(number) >= size:
-            path.replace(path.with_name(f"{path.name}.previous"))
-
-
 class RunWatch(Watch):
     """Looks after one rank.
 
@@ -152,11 +144,12 @@ class RunWatch(Watch):
         self._folder, self._world, self._limit = folder, world, timeout_seconds
         self._around = surroundings or Surroundings()
         self._interval = min(1.0, timeout_seconds / 10)
-        if world.is_main and (folder / FOLDER).is_dir():
-            _put_aside(folder, world.size)
-        self._flight = FlightRecorder(flight_path(folder, world.rank), _header(world, about))
+        if world.is_main:
+            put_aside(folder)
         found = store or open_store(world, min(10.0, timeout_seconds))
+        # Nobody records before rank 0 has said this, and so has moved what was there.
         name = "" if store is not None else world.from_main(uuid.uuid4().hex if world.is_main else None)
+        self._flight = FlightRecorder(flight_path(folder, world.rank), _header(world, about))
         self._beats = Beats(
             found, world.rank, world.size, self._interval, self._around.clock, name, self._recorded
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.errors import DataError
 from ...core.files import storage_errors
-from .flight import FOLDER, Flight, describe_flight, read_flight
+from .flight import FOLDER, Flight, describe_flight, read_earlier, read_flight
 
 __all__ = ["summarize_flight"]
 
@@ -27,7 +27,9 @@ def summarize_flight(folder: Path) -> dict[str, Any]:
         `processes`; `ranks`, each with `rank`, `host`, `pid`, `started`, `step`, `phase`, `time` (UTC seconds
         of its host), `loss`, `how` it ended (`done`, `stopped`, `lost`, `error`, or "" where it did not say)
         and the `reason`; `stopped_first`, a rank or None; `missing` and `damaged`, ranks of which nothing can
-        be told; `versions`, and `other_versions` by rank where they differ; and `lines`, the same for people.
+        be told; `versions`, and `other_versions` by rank where they differ; `lines`, the same for people; and
+        `earlier` starts, the latest first, each with `started`, `processes`, its last `step`,
+        `stopped_first`, and `how` and why (`reason`) that rank ended.
 
     Raises:
         DataError: there are no recorders, or not one can be read.
@@ -36,6 +38,7 @@ def summarize_flight(folder: Path) -> dict[str, Any]:
     with storage_errors(folder / FOLDER):
         flights = read_flight(folder)
         lines = describe_flight(folder).splitlines()
+        earlier = [_start(found) for found in read_earlier(folder)]
     if not flights:
         raise DataError(
             f"{folder / FOLDER}: holds no flight recorder (rank-*.jsonl); a pretraining run has "
@@ -64,6 +67,25 @@ def summarize_flight(folder: Path) -> dict[str, Any]:
         },
         "ranks": ranks,
         "lines": [line for line, flight in zip(lines, flights, strict=True) if flight.header],
+        "earlier": [start for start in earlier if start is not None],
+    }
+
+
+def _start(flights: Sequence[Flight]) -> dict[str, Any] | None:
+    """An earlier start in short; None where nothing of it can be read."""
+    ranks = [_rank(flight) for flight in flights if flight.header]
+    if not ranks:
+        return None
+    first = _first(ranks)
+    # Where none ended by itself, as when a machine is gone, the first line says most.
+    told = next((rank for rank in ranks if rank["rank"] == first), ranks[0])
+    return {
+        "started": told["started"],
+        "processes": max(flight.header.get("processes", 1) for flight in flights if flight.header),
+        "step": max((rank["step"] for rank in ranks if rank["step"] is not None), default=None),
+        "stopped_first": first,
+        "how": told["how"],
+        "reason": told["reason"],
     }
 
 
