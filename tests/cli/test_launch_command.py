@@ -182,7 +182,7 @@ class TestDryRun:
         assert shlex.quote(str(recipe)) in text
 
     def test_kubernetes(self, command, recipe, tmp_path):
-        """The manifest holds the whole recipe: nothing else has to be brought along."""
+        """The manifest holds the whole recipe."""
         result = command(
             *("launch", "pretrain", recipe, "optimizer.lr=2e-3", "data='a: b # c'", "--on", "kubernetes"),
             *("--image", "img:1", "--claim", "work=/work", "--script", "m.yaml", "-o", "runs/r"),

@@ -1,18 +1,20 @@
 """Launches on this machine, with workers that end in every way there is."""
 
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from maskwright.core.errors import ConfigError, MaskwrightError
+from maskwright.core.errors import ConfigError, MaskwrightError, OutOfReachError, OutputExistsError, UserError
 from maskwright.jobs.launching import LaunchPlan, Machines, network
-from maskwright.jobs.launching.network import interface_of, local_address, split_address
+from maskwright.jobs.launching.network import interface_of, local_address, split_address, wait_for_listener
 
 # What a worker does is said by the file `plan`: one line for each start, one word for each rank.
 WORKER = """
@@ -277,6 +279,145 @@ class TestAddress:
     def test_interface(self):
         assert interface_of("127.0.0.1") == "lo"
         assert interface_of("192.0.2.77") is None
+
+
+@pytest.mark.distributed
+@pytest.mark.fault
+def test_a_refusal_of_the_first_machine_reaches_all(tmp_path):
+    """Long before they would give up, and nothing is left in a folder that is somebody else's."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "mine.txt").write_text("x")
+    command = [sys.executable, "-m", "maskwright", "launch", "pretrain", "laptop", "data=x", "-o", "r"]
+    command += ["--nodes", "3", "--processes", "1", "--address", f"127.0.0.1:{free_port()}", "--node-rank"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    running = [subprocess.Popen([*command, str(rank)], cwd=tmp_path, **pipes) for rank in (2, 0, 1)]
+    try:
+        after, first, between = [finish(process) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    said = "r: is not empty; add --resume to go on, --overwrite to start again, or choose another folder"
+    for code, out, err in (after, between):
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: machine 0 refuses the run: {said}")
+        assert err.count("\n") == 1
+    assert (first[0], first[1]) == (2, "")
+    warning, error = first[2].splitlines()
+    assert "the run is refused; other machines are told why for at most 30 s" in warning
+    assert said in warning
+    assert error.startswith(f"error: {said}")
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["mine.txt"]
+
+
+class TestRefusals:
+    """What machine 0 says of a run."""
+
+    @pytest.fixture
+    def refusals(self, monkeypatch):
+        from maskwright.jobs.launching import refusals
+
+        monkeypatch.setattr(refusals, "_FAREWELL_SECONDS", 0.5)
+        monkeypatch.setattr(logging.getLogger("maskwright"), "propagate", True)
+        return refusals
+
+    @pytest.fixture
+    def store(self):
+        from torch.distributed import HashStore
+
+        store = HashStore()
+        store.set_timeout(timedelta(seconds=0.2))
+        return store
+
+    def test_accepted(self, refusals, store):
+        refusals.accept(store)
+        refusals.require_accepted(store)
+        refusals.require_accepted(store)  # also of one that comes later
+
+    def test_no_answer(self, refusals, store):
+        from torch.distributed.elastic.rendezvous import RendezvousConnectionError
+
+        with pytest.raises(
+            RendezvousConnectionError, match=r"machine 0 left before it said whether the run may begin"
+        ):
+            refusals.require_accepted(store)
+
+    @pytest.mark.parametrize(("error", "code"), [(OutputExistsError("why"), 2), (OutOfReachError("why"), 1)])
+    def test_the_exit_code_is_the_same(self, refusals, store, monkeypatch, error, code):
+        monkeypatch.setattr(refusals, "TCPStore", lambda *arguments, **options: store)
+        with pytest.raises(type(error), match=r"^why$"), refusals.refusal_told(1, "127.0.0.1", 1):
+            raise error
+        assert store.add("maskwright.heard", 0) == 0
+        with pytest.raises(MaskwrightError, match=r"^machine 0 refuses the run: why$") as caught:
+            refusals.require_accepted(store)
+        assert caught.value.exit_code == code
+        assert isinstance(caught.value, UserError) == (code == 2)
+        assert store.add("maskwright.heard", 0) == 1
+
+    def test_nobody_comes(self, refusals, caplog):
+        with (
+            pytest.raises(OutputExistsError, match=r"^why$"),
+            refusals.refusal_told(2, "127.0.0.1", free_port()),
+        ):
+            raise OutputExistsError("why")
+        [record] = caplog.records
+        assert record.getMessage().startswith("the run is refused; other machines are told why")
+
+    def test_alone_nobody_is_told(self, refusals, caplog, monkeypatch):
+        monkeypatch.delattr(refusals, "TCPStore")
+        with pytest.raises(OutputExistsError, match=r"^why$"), refusals.refusal_told(0, "127.0.0.1", 0):
+            raise OutputExistsError("why")
+        assert not caplog.records
+
+    def test_what_fails_in_the_telling_hides_no_refusal(self, refusals, monkeypatch):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with (
+                pytest.raises(OutputExistsError, match=r"^why$"),
+                refusals.refusal_told(1, "127.0.0.1", port),
+            ):
+                raise OutputExistsError("why")
+
+        def interrupted(seconds):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(refusals.time, "sleep", interrupted)
+        with (
+            pytest.raises(OutputExistsError, match=r"^why$"),
+            refusals.refusal_told(1, "127.0.0.1", free_port()),
+        ):
+            raise OutputExistsError("why")
+
+    def test_the_first_machine_does_not_come(self, tmp_path, monkeypatch):
+        from maskwright.jobs.launching import local
+
+        monkeypatch.setattr(local, "_MEETING_SECONDS", 0)
+        port, plan = free_port(), LaunchPlan((), tmp_path / "r", "r", Machines(2))
+        with pytest.raises(
+            MaskwrightError,
+            match=rf"the 2 machines of the run did not meet at 127\.0\.0\.1:{port} "
+            r"\(RendezvousConnectionError: machine 0 did not answer for 0 s\); check that",
+        ):
+            local.run_workers(["no-such-program"], plan, local.Meeting(1, "127.0.0.1", port))
+        assert not (tmp_path / "r").exists()
+
+    def test_listener(self, monkeypatch):
+        """Asked again and again, without growing pauses."""
+        assert not wait_for_listener("127.0.0.1", free_port(), 0.0)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address, tries, pauses = server.getsockname(), [], []
+
+            def connect(place, timeout):
+                tries.append(place)
+                if len(tries) < 4:
+                    raise ConnectionRefusedError
+                return really(place, timeout)
+
+            really = socket.create_connection
+            monkeypatch.setattr(network.socket, "create_connection", connect)
+            monkeypatch.setattr(network.time, "sleep", pauses.append)
+            assert wait_for_listener(*address, 60.0)
+        assert tries == [address] * 4
+        assert pauses == [1.0] * 3
 
 
 def test_variables(monkeypatch):

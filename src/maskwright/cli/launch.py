@@ -275,20 +275,23 @@ def _launch_here(
         return
     from ..core.lock import lock_folder
     from ..jobs.launching.local import Meeting, run_workers
+    from ..jobs.launching.refusals import refusal_told
     from ..jobs.launching.tied import tied_command
     from ..jobs.outputs import claim_output
     from ..training.checkpoints import refuse_used_address
 
-    if place[0] == 0:  # the others come later, and would take away what this one began
+    meeting = Meeting(*place)
+    if meeting.node_rank == 0:  # the others come later, and would take away what this one began
         there = plan.output.exists()
-        with lock_folder(plan.output) if there else contextlib.nullcontext():
+        lock = lock_folder(plan.output) if there else contextlib.nullcontext()
+        with refusal_told(plan.machines.nodes - 1, meeting.host, meeting.port), lock:
             if not resume:  # workers are always told to go on with what they find
                 refuse_used_address(config.checkpoint.upload)
             claim_output(
                 config, plan.output, resume=resume, overwrite=overwrite, force=plan.force, accept_later=True
             )
     command = tied_command(["maskwright", *plan.worker_arguments()])
-    ending = run_workers(command, plan, Meeting(*place))
+    ending = run_workers(command, plan, meeting)
     if ending.verdict != "crashed" and ending.told:
         raise typer.Exit(ending.exit_code)  # rank 0 has said on this terminal what there is to say
     ending.check()
@@ -347,7 +350,7 @@ def _kubernetes(
         ConfigError: an option is missing, or has another form.
     """
     from ..core.config import dump_config
-    from ..jobs.launching import KubernetesPlace, manifest_text
+    from ..jobs.launching import KubernetesPlace, manifest_text, pack_recipe
 
     if kind not in KINDS:
         raise ConfigError(f"--kind is {kind!r}, expected one of {', '.join(KINDS)}")
@@ -368,8 +371,9 @@ def _kubernetes(
             )
         folders[folder] = name
     place = KubernetesPlace(image, kind, folders, cpus, memory, grace_seconds=grace)  # type: ignore[arg-type] # checked above
+    config, further = pack_recipe(config, plan.output, list(folders))
     lines = dump_config(config).splitlines(keepends=True)
-    return manifest_text(plan, place, "pretrain:\n" + "".join(f"  {line}" for line in lines))
+    return manifest_text(plan, place, "pretrain:\n" + "".join(f"  {line}" for line in lines), further)
 
 
 def _write(plan: LaunchPlan, on: str, text: str, script: Path | None, dry_run: bool, json: bool) -> None:

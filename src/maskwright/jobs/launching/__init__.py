@@ -10,6 +10,7 @@ from __future__ import annotations
 from .endings import Ending, Verdict, judge
 from .kubernetes import KubernetesPlace, manifest_text
 from .plan import LaunchPlan, Machines, dns_name, write_script
+from .pod_files import pack_recipe
 from .slurm import SlurmPlace, slurm_text
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "dns_name",
     "judge",
     "manifest_text",
+    "pack_recipe",
     "slurm_text",
     "write_script",
 ]

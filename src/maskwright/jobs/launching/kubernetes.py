@@ -51,11 +51,14 @@ from .manifest import (
     plain,
 )
 from .plan import MARK, LaunchPlan, dns_name
+from .pod_files import POD_FOLDER
 
 __all__ = ["Kind", "KubernetesPlace", "manifest_text", "validate_manifest"]
 
 Kind = Literal["jobset", "pytorchjob"]
-_RECIPE_FOLDER, _RECIPE_NAME = "/etc/maskwright", "recipe.yaml"
+_RECIPE_NAME = "recipe.yaml"
+_MOST_BYTES = 1 << 20  # of all files in a ConfigMap
+_ODD_BREAKS = frozenset("\x85\u2028\u2029")  # which YAML would read as line breaks
 _PORTS: Mapping[Kind, int] = {"jobset": 29400, "pytorchjob": 23456}
 _CONTAINERS: Mapping[Kind, str] = {"jobset": "trainer", "pytorchjob": "pytorch"}
 # Codes from 128 bring a pod of a PyTorchJob back; the rank comes from the operator. The shell is the first
@@ -85,7 +88,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = '"' if _ODD_BREAKS.intersection(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -115,20 +119,23 @@ class KubernetesPlace:
     grace_seconds: int = 300
 
 
-def manifest_text(plan: LaunchPlan, place: KubernetesPlace, recipe: str) -> str:
-    """The manifest: the recipe as a ConfigMap, and the job.
+def manifest_text(
+    plan: LaunchPlan, place: KubernetesPlace, recipe: str, further: Mapping[str, str] = {}
+) -> str:
+    """The manifest: the recipe and small files as a ConfigMap, and the job.
 
     Args:
         plan: what to run on how many machines.
         place: what pods get.
         recipe: the resolved recipe as YAML.
+        further: files beside it in the pods, content by name.
 
     Raises:
         ConfigError: a value that Kubernetes would refuse.
     """
     name = dns_name(plan.name)
     try:
-        documents = [_recipe_map(name, recipe), _job(plan, place, name)]
+        documents = [_recipe_map(name, {_RECIPE_NAME: recipe, **further}), _job(plan, place, name)]
     except ValidationError as error:
         raise ConfigError(f"Kubernetes would refuse the job: {_first_fault(error)}") from error
     objects = [plain(document) for document in documents]
@@ -170,8 +177,15 @@ def _first_fault(error: ValidationError) -> str:
     return f"{place or 'it'}: {fault['msg']} (given: {fault['input']!r:.80})"
 
 
-def _recipe_map(name: str, recipe: str) -> ConfigMap:
-    return ConfigMap(metadata=_metadata(name), data={_RECIPE_NAME: recipe})
+def _recipe_map(name: str, files: Mapping[str, str]) -> ConfigMap:
+    sizes = {file: len(text.encode()) for file, text in files.items()}
+    if sum(sizes.values()) > _MOST_BYTES:
+        named = " and ".join(f"{file} ({size:,} bytes)" for file, size in sizes.items())
+        raise ConfigError(
+            f"{named} are too large for the manifest, as a ConfigMap holds {_MOST_BYTES:,}; shorten "
+            f"{max(sizes, key=sizes.__getitem__)}, or put it on a claim and name its path there"
+        )
+    return ConfigMap(metadata=_metadata(name), data=dict(files))
 
 
 def _metadata(name: str) -> Metadata:
@@ -186,7 +200,7 @@ def _job(plan: LaunchPlan, place: KubernetesPlace, name: str) -> JobSet | PyTorc
 
 def _command(plan: LaunchPlan, place: KubernetesPlace, address: str) -> list[str]:
     """The launcher of a pod; Kubernetes would fill in what looks like one of its variables."""
-    words = plan.launch_arguments((f"{_RECIPE_FOLDER}/{_RECIPE_NAME}",))
+    words = plan.launch_arguments((f"{POD_FOLDER}/{_RECIPE_NAME}",))
     return [
         *("python", "-m", "maskwright"),
         *(word.replace("$(", "$$(") for word in words),
@@ -230,7 +244,7 @@ def _storage(place: KubernetesPlace, name: str) -> tuple[list[Volume], list[Moun
         Volume(name="shared-memory", empty_dir=EmptySource(medium="Memory", size_limit=place.shared_memory)),
     ]
     mounts = [
-        Mount(name="recipe", mount_path=_RECIPE_FOLDER, read_only=True),
+        Mount(name="recipe", mount_path=POD_FOLDER, read_only=True),
         Mount(name="shared-memory", mount_path="/dev/shm"),
     ]
     for number, (folder, claim) in enumerate(place.claims.items()):

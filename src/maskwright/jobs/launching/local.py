@@ -17,8 +17,14 @@ from typing import Any
 
 from torch.distributed.elastic.agent.server.api import WorkerSpec
 from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.rendezvous import RendezvousError, RendezvousHandler, RendezvousParameters
-from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+from torch.distributed.elastic.rendezvous import (
+    RendezvousConnectionError,
+    RendezvousError,
+    RendezvousHandler,
+    RendezvousParameters,
+)
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import create_backend
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
 from ...core.errors import Interrupted, MaskwrightError
 from ...core.log import get_logger
@@ -26,8 +32,9 @@ from ...core.machine import available_cores
 from .agent import LaunchAgent
 from .endings import Ending, deciding_rank, last_words
 from .logs import RankLogs, log_folder
-from .network import interface_of, local_address
+from .network import interface_of, local_address, wait_for_listener
 from .plan import LaunchPlan
+from .refusals import accept, require_accepted
 
 __all__ = ["Meeting", "run_workers", "worker_environment"]
 
@@ -68,14 +75,16 @@ def run_workers(command: Sequence[str], plan: LaunchPlan, meeting: Meeting = Mee
 
     Raises:
         Interrupted: stopped by a signal before anything ran.
+        UserError: the first machine refuses the run.
         MaskwrightError: the machines did not meet.
         StorageError: the logs cannot be written.
     """
-    logs = RankLogs(log_folder(plan.output, f"-node-{meeting.node_rank}" if plan.machines.nodes > 1 else ""))
+    node = f"-node-{meeting.node_rank}" if plan.machines.nodes > 1 else ""
     show = {"out": sys.stdout, "err": sys.stderr}
     variables = worker_environment(plan, meeting)
     with _environment(variables), _quiet_torch(), _meeting_errors(plan, meeting):
-        handler = get_rendezvous_handler(_parameters(plan, meeting))
+        handler = _meet(plan, meeting)
+        logs = RankLogs(log_folder(plan.output, node))
         spec = WorkerSpec(
             role="worker",
             local_world_size=plan.machines.processes,
@@ -144,6 +153,19 @@ def worker_environment(
     return {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT"} | {
         name: value for name, value in wanted.items() if name not in given
     }
+
+
+def _meet(plan: LaunchPlan, meeting: Meeting) -> RendezvousHandler:
+    """Host the place where machines meet, or come there and hear whether the run may begin."""
+    if meeting.node_rank and not wait_for_listener(meeting.host, meeting.port, _MEETING_SECONDS):
+        raise RendezvousConnectionError(f"machine 0 did not answer for {_MEETING_SECONDS} s")
+    parameters = _parameters(plan, meeting)
+    backend, store = create_backend(parameters)
+    if meeting.node_rank:
+        require_accepted(store)
+    else:
+        accept(store)
+    return create_handler(store, backend, parameters)
 
 
 def _parameters(plan: LaunchPlan, meeting: Meeting) -> RendezvousParameters:

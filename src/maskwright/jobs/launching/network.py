@@ -13,11 +13,12 @@ import time
 from ...core.errors import ConfigError, MaskwrightError
 from ...core.log import get_logger
 
-__all__ = ["interface_of", "local_address", "split_address"]
+__all__ = ["interface_of", "local_address", "split_address", "wait_for_listener"]
 
 log = get_logger(__name__)
 
 _AGAIN_SECONDS = 1.0
+_CONNECT_SECONDS = 5.0
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
 
@@ -66,6 +67,31 @@ def local_address(host: str, port: int, node_rank: int, patience: float = 0.0) -
             log.warning("%s cannot be reached yet (%s); trying for %.0f s", host, reason, patience)
             told = True
         time.sleep(min(_AGAIN_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def wait_for_listener(host: str, port: int, patience: float) -> bool:
+    """Wait until somebody listens at an address, asking once a second.
+
+    The store of torch waits longer after each try, and would come too late to one that is there for half a
+    minute only.
+
+    Args:
+        host: name or address.
+        port: where it listens.
+        patience: seconds.
+
+    Returns:
+        Whether somebody does.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
+                return True
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+        time.sleep(_AGAIN_SECONDS)
 
 
 def interface_of(address: str) -> str | None:
